@@ -86,14 +86,22 @@ class FaultInjector:
             fail_after=hangs_after <= after < hangs_after + fails_after,
         )
 
-    def notice_delays_ms(self, name: str) -> list[int]:
-        """Delays in milliseconds of the one or two copies of a notification."""
+    @property
+    def seed(self) -> str:
+        """The seed of the draws."""
+        return self._seed
+
+    def notice_delays_ms(self, name: str, at_ms: int = 0) -> list[int]:
+        """Delays in milliseconds of the one or two copies of a notification of a change at a time."""
         b = self.behaviour
-        late, twice, first, second, *_ = _spread(f"{self._seed}/notice/{name}")
+        late, twice, first, second, *_ = spread(f"{self._seed}/notice/{name}")
         base_ms = b.notify_late_ms if late * 1000 < b.notify_late_per_mille else 0
+        if b.notify_reverse_ms:
+            # The last change of a window is sent first, at the window's end.
+            base_ms += 2 * (b.notify_reverse_ms - at_ms % b.notify_reverse_ms)
         delays = [base_ms + int(first * b.notify_shuffle_ms)]
         if twice * 1000 < b.notify_twice_per_mille:
-            delays.append(base_ms + int(second * b.notify_shuffle_ms))
+            delays.append(base_ms + b.notify_twice_ms + int(second * b.notify_shuffle_ms))
         return delays
 
     def _rate_limited(self, at_ms: int) -> bool:
@@ -107,7 +115,7 @@ class FaultInjector:
         if len(self._sends) >= MAX_KEYS:
             self._sends.clear()
         sends = self._sends[key] = self._sends.get(key, 0) + 1
-        return _spread(f"{self._seed}/{key}/{sends}")
+        return spread(f"{self._seed}/{key}/{sends}")
 
     def _latency_ms(self, roll: float) -> float:
         b = self.behaviour
@@ -120,7 +128,7 @@ class FaultInjector:
         return min(max(drawn_ms, b.latency_min_ms), b.latency_max_ms)
 
 
-def _spread(text: str) -> list[float]:
+def spread(text: str) -> list[float]:
     """Eight numbers in [0, 1) derived from a text."""
     digest = blake2b(text.encode()).digest()
     return [int.from_bytes(digest[at : at + 8], "big") / _UNIT for at in range(0, 64, 8)]

@@ -9,17 +9,24 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import TypeVar
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 from simulators.psp.accounts.account_book import Account, AccountBook, Request
 from simulators.psp.accounts.group_commit import GroupCommit
 from simulators.psp.accounts.holds import Declines
+from simulators.psp.accounts.life_rules import LifeRules
+from simulators.psp.accounts.provider_life import ProviderLife
 from simulators.psp.fault_injection import FaultInjector, InjectedFault
 from simulators.psp.settings import Settings
 
+T = TypeVar("T")
+
 #: Seconds after which a hanging call fails, so that it does not stay for ever. Callers give up long before.
 HANG_S = 60.0
+#: Seconds between looks at the incidents that are due.
+POLL_INTERVAL_S = 0.05
 
 
 class Unavailable(Exception):
@@ -27,7 +34,11 @@ class Unavailable(Exception):
 
 
 class RateLimited(Exception):
-    """The call was rejected by a rate limit and had no effect."""
+    """The call was rejected by a rate limit and had no effect. `retry_after_s` 0: none was configured."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("too many calls")
+        self.retry_after_s = retry_after_s
 
 
 class RequestHandler:
@@ -39,6 +50,8 @@ class RequestHandler:
         self.book = book
         self._group_commit = group_commit
         self._clock_ms = clock_ms
+        #: For the thread that writes the book: see `run`.
+        self.life = ProviderLife(book)
         self.faults = FaultInjector(behaviour, random.getrandbits(63))
         self.configure(behaviour)
 
@@ -51,6 +64,7 @@ class RequestHandler:
         """Replaces the configured behaviour."""
         self.faults.configure(behaviour)
         self.book.hold_life_ms = behaviour.hold_life_ms
+        self.book.consequences.rules = LifeRules(behaviour, self.faults.seed)
         self.book.declines = Declines(
             frozenset(behaviour.decline_methods),
             frozenset(behaviour.decline_amounts_minor),
@@ -68,7 +82,7 @@ class RequestHandler:
         """Draws the fault of a call and injects its part before the effect. Raises Unavailable, RateLimited."""
         fault = self.faults.draw(key, self._clock_ms(), effect=effect)
         if fault.limited:
-            raise RateLimited("too many calls")
+            raise RateLimited(self.faults.behaviour.retry_after_s)
         await _delay(fault.before_ms)
         if fault.hang_before:
             await asyncio.sleep(HANG_S)
@@ -87,6 +101,17 @@ class RequestHandler:
     async def submit(self, request: Request) -> pb.CallResult:
         """Makes a call without faults. Raises Refusal."""
         return await self._group_commit.submit(request)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Runs work on the account book between two transactions, in the writing thread."""
+        return await self._group_commit.run(work)
+
+    async def live(self) -> None:
+        """Carries out the provider's incidents as they become due, until cancelled."""
+        while True:
+            while self.life.due(self._clock_ms()):
+                await self.run(self.life.advance)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def account(self, hold: str) -> Account:
         """A hold and its calls. Raises NotFound."""
@@ -122,4 +147,26 @@ def behaviour_of(settings: Settings) -> pb.Behaviour:
         decline_above_minor=settings.decline_above_minor,
         seed=settings.seed,
         notify_own=settings.notify_own,
+        refund_refuse_per_mille=settings.refund_refuse_per_mille,
+        refund_fail_per_mille=settings.refund_fail_per_mille,
+        refund_reverse_per_mille=settings.refund_reverse_per_mille,
+        refund_undo_ms=settings.refund_undo_ms,
+        dispute_per_mille=settings.dispute_per_mille,
+        dispute_win_per_mille=settings.dispute_win_per_mille,
+        dispute_ms=settings.dispute_ms,
+        dispute_close_ms=settings.dispute_close_ms,
+        fraud_warning_per_mille=settings.fraud_warning_per_mille,
+        key_life_ms=settings.key_life_ms,
+        search_lag_ms=settings.search_lag_ms,
+        minimum_amounts=settings.minimum_amounts,
+        single_use_methods=settings.single_use_methods,
+        notify_twice_ms=settings.notify_twice_ms,
+        notify_reverse_ms=settings.notify_reverse_ms,
+        retry_after_s=settings.retry_after_s,
+        fee_per_mille=settings.fee_per_mille,
+        fee_fixed_minor=settings.fee_fixed_minor,
+        dispute_fee_minor=settings.dispute_fee_minor,
+        payout_every_ms=settings.payout_every_ms,
+        keep_balance=settings.keep_balance,
+        bills_of_today=settings.bills_of_today,
     )

@@ -61,7 +61,7 @@ class Server:
         self._pipeline = RequestPipeline(
             max_calls=MAX_CALLS, max_streams=MAX_CALLS, authorizer=self._access, max_bytes=MAX_MESSAGE_BYTES
         )
-        self._withdrawing: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._book = AccountBook(settings.database, clock_ms, settings.hold_life_ms)
         self._group_commit = GroupCommit(self._book)
         self._health = health.HealthServicer()
@@ -91,7 +91,10 @@ class Server:
         self.http_address = await self._http.start()
         await server.start()
         self._grpc = server
-        self._withdrawing = asyncio.create_task(self._withdraw(), name="withdraw access")
+        self._tasks = [
+            asyncio.create_task(self._withdraw(), name="withdraw access"),
+            asyncio.create_task(self._handler.live(), name="provider life"),
+        ]
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return f"{host}:{port}"
@@ -99,8 +102,10 @@ class Server:
     async def stop(self, drain_seconds: float) -> None:
         """Stops serving, drains the calls in flight, and closes the account book."""
         await self._health.enter_graceful_shutdown()
-        if self._withdrawing is not None:
-            self._withdrawing.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._grpc is not None:
             await self._grpc.stop(drain_seconds)
         await self._http.stop()

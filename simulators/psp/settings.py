@@ -63,6 +63,34 @@ class Settings(SecuritySettings):
     decline_amounts_minor: tuple[int, ...] = ()
     #: Amount above which everything is declined; 0: none.
     decline_above_minor: Annotated[int, Field(ge=0)] = 0
+    #: Share of refunds that are declined.
+    refund_refuse_per_mille: PerMille = 0
+    #: Share of refunds that succeed and then fail.
+    refund_fail_per_mille: PerMille = 0
+    #: Share of refunds that succeed and are then reversed.
+    refund_reverse_per_mille: PerMille = 0
+    #: Delay until a refund is undone.
+    refund_undo_ms: Milliseconds = 0
+    #: Share of payments that are disputed.
+    dispute_per_mille: PerMille = 0
+    #: Share of these disputes that the merchant wins.
+    dispute_win_per_mille: PerMille = 0
+    #: Delay of a dispute or a fraud warning after the payment.
+    dispute_ms: Milliseconds = 0
+    #: Delay until a dispute that nobody moves on is closed; 0: it stays open.
+    dispute_close_ms: Milliseconds = 0
+    #: Share of payments that the issuer warns of.
+    fraud_warning_per_mille: PerMille = 0
+    #: Life of an idempotency key of Stripe's API, for which it keeps its answer; 0: for ever, without failures.
+    key_life_ms: Milliseconds = 0
+    #: Time for which a search over metadata does not find a new object.
+    search_lag_ms: Milliseconds = 0
+    #: Whether Stripe's API refuses amounts below its minimum of the currency.
+    minimum_amounts: bool = False
+    #: Whether Stripe's API refuses a payment method that was used without a customer, or that is another customer's.
+    single_use_methods: bool = False
+    #: Retry-After of a rate-limited call in seconds; 0: 1 with Stripe, none elsewhere.
+    retry_after_s: Annotated[int, Field(ge=0, le=3600)] = 0
     #: Seed of the random faults; 0: drawn at start.
     seed: int = 0
 
@@ -80,6 +108,24 @@ class Settings(SecuritySettings):
     notify_late_ms: Delay = 0
     #: Maximum random delay of each notification; reorders them.
     notify_shuffle_ms: Delay = 0
+
+    #: Delay of the second copy of a notification.
+    notify_twice_ms: Milliseconds = 0
+    #: Notifications of each window of this length are sent in reverse order; 0: none.
+    notify_reverse_ms: Delay = 0
+
+    #: Fee for money taken, as a share of it.
+    fee_per_mille: PerMille = 0
+    #: Fee for each payment.
+    fee_fixed_minor: Annotated[int, Field(ge=0)] = 0
+    #: Fee for each dispute.
+    dispute_fee_minor: Annotated[int, Field(ge=0)] = 0
+    #: Interval of payouts of the whole balance; 0: only on request.
+    payout_every_ms: Milliseconds = 0
+    #: Whether to keep balance transactions of calls over gRPC without fees.
+    keep_balance: bool = False
+    #: Whether WeChat's bills of the current day can be downloaded.
+    bills_of_today: bool = False
 
     #: The merchant's key for Stripe's API.
     stripe_key: SecretStr = SecretStr("sk_test_simulated")

@@ -1,5 +1,7 @@
 """The provider's accounts in SQLite: calls by idempotency key, and holds with their money.
 
+What happens to a hold beside the merchant's calls is in `provider_life`, which changes the book by its `transaction`.
+
 Calls are applied in batches, one transaction each. A result may be sent only after `apply` has returned. Keys are
 honoured for ever, as nothing is deleted.
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -21,7 +23,10 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.message import Message
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from simulators.psp.accounts import holds, statement_entries
+from simulators.psp.accounts import balance, details, holds, incidents, payment_methods, statement_entries
+from simulators.psp.accounts.balance import Balance, Booking
+from simulators.psp.accounts.consequences import Consequences
+from simulators.psp.accounts.details import Details
 from simulators.psp.accounts.holds import (
     NO_DECLINES,
     Change,
@@ -34,6 +39,7 @@ from simulators.psp.accounts.holds import (
 )
 from simulators.psp.notifications import outbox
 from simulators.psp.notifications.outbox import Notice
+from simulators.psp.stripe import objects as stripe_objects
 
 #: Calls that an account book applies.
 Request: TypeAlias = (
@@ -63,7 +69,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 # Added after version 1 was in use, and created where missing.
 ADDITIONS = f"""
 CREATE INDEX IF NOT EXISTS calls_of_hold ON calls (hold);
-{outbox.SCHEMA}
+{outbox.SCHEMA} {details.SCHEMA} {balance.SCHEMA} {incidents.SCHEMA} {payment_methods.SCHEMA}
 """
 
 #: A hold's fields in the order of the table's columns.
@@ -71,11 +77,17 @@ _COLUMNS = attrgetter(*Hold.__slots__)
 _SAVE_HOLD = f"INSERT OR REPLACE INTO holds VALUES ({', '.join('?' * len(Hold.__slots__))})"
 
 
+#: Reasons for which a refund is declined.
+REFUND_REFUSED, DISPUTED = "refund refused", "disputed"
+
+
 class Account(NamedTuple):
-    """A hold, and its calls by idempotency key, the authorisation included."""
+    """A hold, its calls by idempotency key, the authorisation included, their details, and its undone refunds."""
 
     hold: Hold
     calls: dict[str, pb.CallResult]
+    details: dict[str, Details]
+    undone: dict[str, pb.Status.ValueType]
 
 
 class AccountBookUnusable(Exception):
@@ -91,8 +103,8 @@ class AccountBook:
         self._clock_ms = clock_ms
         self.hold_life_ms = hold_life_ms
         self.declines = NO_DECLINES
-        #: Notices of a change for the merchant; stored in the transaction of the change.
-        self.notices: Callable[[Change], Iterable[Notice]] = lambda change: ()
+        #: Notices of a change for the merchant, stored in the transaction of the change; None: there are none.
+        self.notices: Callable[[Change], Iterable[Notice]] | None = None
         #: Transactions committed.
         self.commits = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +121,11 @@ class AccountBook:
             raise AccountBookUnusable(f"{path}: {error}") from error
         if version not in {0, SCHEMA_VERSION}:
             raise AccountBookUnusable(f"{path} has version {version}, not {SCHEMA_VERSION}")
+        self.consequences = Consequences(self._db)
+        self.incidents = self.consequences.incidents
+        self.balance = self.consequences.balance
+        self.details = self.consequences.details
+        self.payment_methods = payment_methods.PaymentMethods(self._db)
 
     def close(self) -> None:
         """Closes the file."""
@@ -116,29 +133,36 @@ class AccountBook:
 
     def apply(self, requests: Sequence[Request]) -> list[pb.CallResult | Refusal]:
         """Applies calls in order in one transaction, or none if it raises. Returns their answers in the same order."""
-        at_ms = self._clock_ms()
         answers: list[pb.CallResult | Refusal] = []
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self.transaction() as at_ms:
             for request in requests:
                 try:
                     answers.append(self._answer(request, at_ms))
                 except Refusal as refusal:
                     answers.append(refusal)
+        return answers
+
+    @contextmanager
+    def transaction(self) -> Iterator[int]:
+        """A transaction, which is rolled back if its body raises. Yields the time in milliseconds."""
+        at_ms = self._clock_ms()
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield at_ms
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
         self.commits += 1
-        return answers
 
     def account(self, hold: str) -> Account:
         """A hold and its calls. Raises NotFound."""
-        found = self._load(hold)
+        found = self.load(hold)
         found.expire(self._clock_ms())
         rows = self._db.execute("SELECT key, result FROM calls WHERE hold = ? ORDER BY key", (hold,))
-        return Account(found, {key: pb.CallResult.FromString(result) for key, result in rows})
+        calls = {key: pb.CallResult.FromString(result) for key, result in rows}
+        return Account(found, calls, self.details.of_hold(hold), self.incidents.undone_of(hold))
 
     @property
     def outbox(self) -> outbox.Outbox:
@@ -153,43 +177,89 @@ class AccountBook:
         """
         at_ms = self._clock_ms()
         with closing(_connect(self._path)) as db:
+            db.execute("BEGIN")
+            histories = incidents.histories(db, Balance(db).fees())
             for row in db.execute("SELECT * FROM holds WHERE authorised_minor > 0 ORDER BY hold"):
                 hold = _hold(row)
                 hold.expire(at_ms)
-                yield statement_entries.statement_entry(hold)
+                yield statement_entries.statement_entry(hold, histories)
+
+    def balance_statement(self) -> Iterator[tuple[Booking, Hold | None]]:
+        """Balance transactions with their holds, oldest first, at one moment. Uses its own connection."""
+        with closing(_connect(self._path)) as db:
+            db.execute("BEGIN")
+            for booking in Balance(db).all():
+                row = db.execute("SELECT * FROM holds WHERE hold = ?", (booking.hold,)).fetchone()
+                yield booking, _hold(row) if row is not None else None
+
+    def announce(self, request: Any, result: pb.CallResult, hold: Hold | None, at_ms: int) -> None:
+        """Stores the notices of a change, in the open transaction."""
+        if self.notices is None:
+            return
+        made = self.details.get(hold.key) if hold is not None else details.NO_DETAILS
+        change = Change(request, result, hold, at_ms, made.metadata, made.environment, made.at_ms)
+        outbox.enqueue(self._db, self.notices(change))
+
+    def record(self, key: str, fingerprint: bytes, result: pb.CallResult) -> None:
+        """Stores the result of a call, in the open transaction."""
+        self._db.execute(
+            "INSERT INTO calls VALUES (?, ?, ?, ?)", (key, fingerprint, result.hold, result.SerializeToString())
+        )
 
     def _answer(self, request: Request, at_ms: int) -> pb.CallResult:
         if isinstance(request, pb.LookUpRequest):
-            return self._call(request.key)[2]
+            return self.look_up(request.key)
         if isinstance(request, pb.ConfirmRequest):
             return self._confirm(request, at_ms)
-        fingerprint = _fingerprint(request)
+        fingerprint = fingerprint_of(request)
         seen = self._db.execute("SELECT fingerprint, result FROM calls WHERE key = ?", (request.key,)).fetchone()
         if seen is not None:
             if seen[0] != fingerprint:
                 raise KeyReused(f"key {request.key} names another call")
             return pb.CallResult.FromString(seen[1])
         hold, result = self._make(request, at_ms)
+        self.record(request.key, fingerprint, result)
         if hold is not None:
-            self._save(hold)
-        self._db.execute(
-            "INSERT INTO calls VALUES (?, ?, ?, ?)",
-            (request.key, fingerprint, result.hold, result.SerializeToString()),
-        )
-        outbox.enqueue(self._db, self.notices(Change(request, result, hold, at_ms)))
+            self.save(hold)
+            self.consequences.record(request, result, hold, at_ms)
+        self.announce(request, result, hold, at_ms)
         return result
 
     def _make(
         self, request: pb.AuthoriseRequest | pb.CaptureRequest | pb.VoidRequest | pb.RefundRequest, at_ms: int
     ) -> tuple[Hold | None, pb.CallResult]:
         if isinstance(request, pb.AuthoriseRequest):
-            return holds.authorise(request, at_ms, self._life_ms(), self.declines)
-        hold = self._load(request.hold)
+            return self._authorise(request, at_ms)
+        hold = self.load(request.hold)
         if isinstance(request, pb.CaptureRequest):
             return hold, holds.capture(hold, request, at_ms)
         if isinstance(request, pb.VoidRequest):
             return hold, holds.void(hold, request, at_ms)
-        return hold, holds.refund(hold, request, at_ms)
+        return hold, holds.refund(hold, request, at_ms, self._obstacle(hold, request.key))
+
+    def _authorise(self, request: pb.AuthoriseRequest, at_ms: int) -> tuple[Hold | None, pb.CallResult]:
+        single_use = self.consequences.rules.behaviour.single_use_methods and stripe_objects.owns(
+            request.payment_method
+        )
+        if single_use:
+            self.payment_methods.check(request)
+        hold, result = holds.authorise(request, at_ms, self._life_ms(), self.declines)
+        if single_use and hold is not None:
+            self.payment_methods.use(request)
+        return hold, result
+
+    def _obstacle(self, hold: Hold, key: str) -> str:
+        """Reason for which a refund is declined; empty: none."""
+        if self.consequences.rules.refuses_refund(hold, key) and not details.by_hand(key):
+            return REFUND_REFUSED
+        return DISPUTED if any(one.taken_minor for one in self.incidents.disputes(hold.hold)) else ""
+
+    def look_up(self, key: str) -> pb.CallResult:
+        """The current result of a call. Raises NotFound."""
+        result = self._call(key)[2]
+        if result.status == pb.STATUS_REFUNDED and (undone := self.incidents.undone(key)) is not None:
+            result.status = undone
+        return result
 
     def _confirm(self, request: pb.ConfirmRequest, at_ms: int) -> pb.CallResult:
         hold_id, _, result = self._call(request.key)
@@ -197,11 +267,12 @@ class AccountBook:
             return result
         if result.status != pb.STATUS_ACTION_REQUIRED:
             raise NotConfirmable(f"call {request.key} does not wait for a confirmation")
-        hold = self._load(hold_id)
+        hold = self.load(hold_id)
         result = holds.confirm(hold, at_ms, self._life_ms())
-        self._save(hold)
+        self.save(hold)
         self._db.execute("UPDATE calls SET result = ? WHERE key = ?", (result.SerializeToString(), request.key))
-        outbox.enqueue(self._db, self.notices(Change(request, result, hold, at_ms)))
+        self.consequences.record(request, result, hold, at_ms)
+        self.announce(request, result, hold, at_ms)
         return result
 
     def _life_ms(self) -> int:
@@ -213,13 +284,15 @@ class AccountBook:
             raise NotFound(f"no call {key}")
         return row[0], row[1], pb.CallResult.FromString(row[2])
 
-    def _load(self, hold: str) -> Hold:
+    def load(self, hold: str) -> Hold:
+        """A hold as stored. Raises NotFound."""
         row = self._db.execute("SELECT * FROM holds WHERE hold = ?", (hold,)).fetchone()
         if row is None:
             raise NotFound(f"no hold {hold}")
         return _hold(row)
 
-    def _save(self, hold: Hold) -> None:
+    def save(self, hold: Hold) -> None:
+        """Stores a hold, in the open transaction."""
         self._db.execute(_SAVE_HOLD, _COLUMNS(hold))
 
 
@@ -232,7 +305,7 @@ def _hold(row: tuple[Any, ...]) -> Hold:
     return Hold(*(*row[:6], bool(row[6]), HoldState(row[7]), *row[8:]))
 
 
-def _fingerprint(request: Message) -> bytes:
+def fingerprint_of(request: Message) -> bytes:
     """Digest of the operation and the payload, to detect a reused key."""
     payload = request.SerializeToString(deterministic=True)
     return hashlib.sha256(request.DESCRIPTOR.full_name.encode() + b"\0" + payload).digest()

@@ -33,6 +33,14 @@ class NotConfirmable(Refusal):
     """The call does not wait for a confirmation, or no longer. Make a new authorisation."""
 
 
+class NotPossible(Refusal):
+    """The hold's state does not allow the operation, or its provider does not offer it."""
+
+
+class MethodRefused(Refusal):
+    """The payment method can't be used again, or is another customer's."""
+
+
 class HoldState(enum.IntEnum):
     """State of a hold. All but PENDING and OPEN are final."""
 
@@ -155,12 +163,18 @@ class Hold:
 
 
 class Change(NamedTuple):
-    """The effect of a call: the call, its result, the hold afterwards (None if declined), and the time."""
+    """The effect of a call or an incident: its subject, its result, the hold afterwards (None if declined), the time.
+
+    `metadata`: the hold's own, where it is not the standard one. `made_ms`: when the hold was made; 0 if unknown.
+    """
 
     request: Any
     result: pb.CallResult
     hold: Hold | None
     at_ms: int
+    metadata: dict[str, str] | None = None
+    environment: str = ""
+    made_ms: int = 0
 
 
 def hold_id(key: str) -> str:
@@ -231,13 +245,21 @@ def void(hold: Hold, request: pb.VoidRequest, at_ms: int) -> pb.CallResult:
     return hold.result(request.key, Answer(pb.STATUS_VOIDED), released_minor)
 
 
-def refund(hold: Hold, request: pb.RefundRequest, at_ms: int) -> pb.CallResult:
-    """Returns captured money, at most what was captured."""
+def refund(hold: Hold, request: pb.RefundRequest, at_ms: int, obstacle: str = "") -> pb.CallResult:
+    """Returns captured money, at most what was captured. `obstacle`: the reason for which it is declined."""
     hold.expire(at_ms)
     refused = REFUND_ANSWERS.get(hold.state)
+    if refused is None and obstacle:
+        refused = Answer(pb.STATUS_DECLINED, obstacle)
     if refused is None and request.amount_minor > hold.captured_minor - hold.refunded_minor:
         refused = Answer(pb.STATUS_DECLINED, "above what was captured")
     if refused is not None:
         return hold.result(request.key, refused)
     hold.refunded_minor += request.amount_minor
     return hold.result(request.key, Answer(pb.STATUS_REFUNDED), request.amount_minor)
+
+
+def undo_refund(hold: Hold, key: str, amount_minor: int, status: pb.Status.ValueType, reason: str) -> pb.CallResult:
+    """Takes a refund back: the money is the merchant's again, and may be refunded again."""
+    hold.refunded_minor -= amount_minor
+    return hold.result(key, Answer(status, reason), amount_minor)

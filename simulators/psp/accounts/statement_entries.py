@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
+from simulators.psp.accounts.balance import Booking
+from simulators.psp.accounts.details import named_key
 from simulators.psp.accounts.holds import Hold
+from simulators.psp.accounts.incidents import NO_HISTORIES, Dispute, Histories
 from simulators.psp.stripe import objects as stripe_objects
 from simulators.psp.stripe.currencies import to_iso_minor
 from simulators.psp.wechat import objects as wechat_objects
 
 #: The wire of calls over gRPC.
 OWN = "simulated"
+_AMOUNTS = (
+    "authorised_minor",
+    "captured_minor",
+    "released_minor",
+    "refunded_minor",
+    "open_minor",
+    "refunds_undone_minor",
+    "disputed_minor",
+    "fees_minor",
+)
 
 
 def wire_of(payment_method: str) -> str:
@@ -23,10 +36,12 @@ def wire_of(payment_method: str) -> str:
     return wire if slash else OWN
 
 
-def statement_entry(hold: Hold) -> pb.StatementEntry:
+def statement_entry(hold: Hold, histories: Histories = NO_HISTORIES) -> pb.StatementEntry:
     """The entry of a hold."""
-    reference, wire = hold.hold, wire_of(hold.payment_method)
+    wire = wire_of(hold.payment_method)
+    disputes = histories.disputes.get(hold.hold, [])
     made = pb.StatementEntry(
+        hold=reference_of(hold),
         order=hold.order,
         group=hold.group,
         currency=hold.currency,
@@ -37,14 +52,68 @@ def statement_entry(hold: Hold) -> pb.StatementEntry:
         open_minor=hold.open_minor,
         captures=hold.captures,
         wire=wire,
+        environment=histories.environments.get(hold.hold, ""),
+        refunds_undone_minor=histories.undone.get(hold.hold, 0),
+        disputed_minor=sum(one.taken_minor for one in disputes),
+        fees_minor=histories.fees.get(hold.hold, 0),
+        disputes=[dispute_entry(one, hold) for one in disputes],
+        external_operations=histories.external.get(hold.hold, []),
     )
-    match wire:
-        case stripe_objects.WIRE:
-            reference = stripe_objects.intent_id(hold.hold)
-            for name in ("authorised_minor", "captured_minor", "released_minor", "refunded_minor", "open_minor"):
-                setattr(made, name, to_iso_minor(getattr(made, name), hold.currency))
-        case wechat_objects.WIRE:
-            # Payments at WeChat Pay are known by the merchant's number.
-            reference = hold.key
-    made.hold = reference
+    if wire == stripe_objects.WIRE:
+        for name in _AMOUNTS:
+            setattr(made, name, to_iso_minor(getattr(made, name), hold.currency))
+        for operation in made.external_operations:
+            operation.amount_minor = to_iso_minor(operation.amount_minor, hold.currency)
     return made
+
+
+def dispute_entry(dispute: Dispute, hold: Hold) -> pb.Dispute:
+    """A dispute as the statement has it."""
+    return pb.Dispute(
+        dispute=dispute.dispute,
+        hold=reference_of(hold),
+        amount_minor=iso_minor(dispute.amount_minor, hold),
+        currency=dispute.currency,
+        fee_minor=iso_minor(dispute.fee_minor, hold),
+        reason=dispute.reason,
+        state=dispute.state,
+        opened_ms=dispute.opened_ms,
+        evidence_due_ms=dispute.evidence_due_ms,
+    )
+
+
+def balance_entry(booking: Booking, hold: Hold | None) -> pb.BalanceTransaction:
+    """A balance transaction as the statement has it; `hold` None for a payout."""
+    stripe = booking.wire == stripe_objects.WIRE
+
+    def minor(amount: int) -> int:
+        return to_iso_minor(amount, booking.currency) if stripe else amount
+
+    return pb.BalanceTransaction(
+        transaction=booking.reference,
+        kind=booking.kind,
+        hold=reference_of(hold) if hold is not None else "",
+        source=named_key(booking.source),
+        currency=booking.currency,
+        amount_minor=minor(booking.amount_minor),
+        fee_minor=minor(booking.fee_minor),
+        at_ms=booking.at_ms,
+        payout=booking.payout,
+        wire=booking.wire,
+    )
+
+
+def reference_of(hold: Hold) -> str:
+    """The reference of a hold that its merchant knows: a payment intent, or the merchant's own trade number."""
+    match wire_of(hold.payment_method):
+        case stripe_objects.WIRE:
+            return stripe_objects.intent_id(hold.hold)
+        case wechat_objects.WIRE:
+            return hold.key
+        case _:
+            return hold.hold
+
+
+def iso_minor(amount: int, hold: Hold) -> int:
+    """An amount of a hold in minor units of ISO 4217."""
+    return to_iso_minor(amount, hold.currency) if wire_of(hold.payment_method) == stripe_objects.WIRE else amount

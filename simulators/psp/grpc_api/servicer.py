@@ -1,16 +1,16 @@
 """gRPC API of the simulated provider: validates requests, maps results and refusals, serves the statement.
 
-Faults are injected into the merchant's calls alone. Confirm, ExportStatement and Configure belong to the test and work
-at any time.
+Faults are injected into the merchant's calls alone. Confirm, Configure, the exports, and the calls that stand for the
+bank and for people in the dashboard belong to the test and work at any time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from itertools import islice
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import protovalidate
@@ -22,9 +22,19 @@ from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
 from chassis.rpc import validation
 from simulators.psp.accounts.account_book import Request
-from simulators.psp.accounts.holds import KeyReused, NotConfirmable, NotFound, Refusal
+from simulators.psp.accounts.holds import (
+    KeyReused,
+    MethodRefused,
+    NotConfirmable,
+    NotFound,
+    NotPossible,
+    Refusal,
+)
+from simulators.psp.accounts.statement_entries import balance_entry, dispute_entry
 from simulators.psp.grpc_api.call_stream_server import answer_calls
 from simulators.psp.request_handler import RateLimited, RequestHandler, Unavailable
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +52,8 @@ REFUSALS: dict[type[Refusal], tuple[grpc.StatusCode, str]] = {
     KeyReused: (grpc.StatusCode.INVALID_ARGUMENT, "IDEMPOTENCY_KEY_REUSED"),
     NotFound: (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
     NotConfirmable: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_CONFIRMABLE"),
+    NotPossible: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_POSSIBLE"),
+    MethodRefused: (grpc.StatusCode.FAILED_PRECONDITION, "METHOD_REFUSED"),
 }
 
 
@@ -81,13 +93,7 @@ class SimProviderServicer(pb_grpc.SimProviderServiceServicer):
 
     async def Confirm(self, request: pb.ConfirmRequest, context: Context) -> pb.CallResult:
         """Confirms a payment in the shopper's place."""
-        try:
-            _check(request)
-            return await self._handler.submit(request)
-        except _Refused as refused:
-            await _abort(context, refused.status)
-        except Refusal as refusal:
-            await _abort(context, _refusal(refusal))
+        return await _outside_of_faults(request, context, lambda: self._handler.submit(request))
 
     async def ExportStatement(
         self, request: pb.ExportStatementRequest, context: Context
@@ -102,6 +108,48 @@ class SimProviderServicer(pb_grpc.SimProviderServiceServicer):
             for entry in batch:
                 yield entry
 
+    async def ExportBalance(
+        self, request: pb.ExportBalanceRequest, context: Context
+    ) -> AsyncIterator[pb.BalanceTransaction]:
+        """Streams the balance transactions, oldest first."""
+        entries = (balance_entry(booking, hold) for booking, hold in self._handler.book.balance_statement())
+
+        def chunk() -> list[pb.BalanceTransaction]:
+            return list(islice(entries, STATEMENT_CHUNK))
+
+        while batch := await asyncio.to_thread(chunk):
+            for entry in batch:
+                yield entry
+
+    async def OperateByHand(self, request: pb.OperateByHandRequest, context: Context) -> pb.CallResult:
+        """Makes an operation in the dashboard."""
+        return await self._by_life(request, context, lambda: self._handler.life.operate_by_hand(request))
+
+    async def UndoRefund(self, request: pb.UndoRefundRequest, context: Context) -> pb.CallResult:
+        """Undoes a refund."""
+        return await self._by_life(request, context, lambda: self._handler.life.undo_refund(request))
+
+    async def OpenDispute(self, request: pb.OpenDisputeRequest, context: Context) -> pb.Dispute:
+        """Opens a dispute."""
+        return await self._by_life(request, context, lambda: dispute_entry(*self._handler.life.open_dispute(request)))
+
+    async def UpdateDispute(self, request: pb.UpdateDisputeRequest, context: Context) -> pb.Dispute:
+        """Moves a dispute on."""
+        return await self._by_life(
+            request,
+            context,
+            lambda: dispute_entry(*self._handler.life.update_dispute(request.dispute, request.state)),
+        )
+
+    async def WarnOfFraud(self, request: pb.WarnOfFraudRequest, context: Context) -> pb.CallResult:
+        """Warns of fraud."""
+        return await self._by_life(request, context, lambda: self._handler.life.warn_of_fraud(request))
+
+    async def PayOut(self, request: pb.PayOutRequest, context: Context) -> pb.PayOutResponse:
+        """Pays the balance out."""
+        paid = await self._by_life(request, context, lambda: self._handler.life.pay_out(request.currency, request.wire))
+        return pb.PayOutResponse(payouts=[balance_entry(one, None) for one in paid])
+
     async def Configure(self, request: pb.ConfigureRequest, context: Context) -> pb.Behaviour:
         """Sets the behaviour until the next Configure or restart."""
         try:
@@ -112,6 +160,9 @@ class SimProviderServicer(pb_grpc.SimProviderServiceServicer):
             await _abort(context, _bad_fields([("behaviour.latency_min_ms", "must not be above latency_max_ms")]))
         self._handler.configure(request.behaviour)
         return request.behaviour
+
+    async def _by_life(self, request: Message, context: Context, work: Callable[[], T]) -> T:
+        return await _outside_of_faults(request, context, lambda: self._handler.run(work))
 
     async def _answer(self, call: pb.Call) -> pb.Answer:
         """Result of a call of a stream, or the status that a unary call would have ended with."""
@@ -142,7 +193,7 @@ class SimProviderServicer(pb_grpc.SimProviderServiceServicer):
         except Unavailable as failed:
             raise _Refused(_status(grpc.StatusCode.UNAVAILABLE, str(failed))) from failed
         except RateLimited as failed:
-            raise _Refused(_status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(failed))) from failed
+            raise _Refused(_limited(failed)) from failed
         except Refusal as refusal:
             raise _Refused(_refusal(refusal)) from refusal
 
@@ -153,6 +204,25 @@ class _Refused(Exception):
     def __init__(self, status: Any) -> None:
         super().__init__(status.message)
         self.status = status
+
+
+async def _outside_of_faults(request: Message, context: Context, make: Callable[[], Awaitable[T]]) -> T:
+    """Makes a call of the test's own."""
+    try:
+        _check(request)
+        return await make()
+    except _Refused as refused:
+        await _abort(context, refused.status)
+    except Refusal as refusal:
+        await _abort(context, _refusal(refusal))
+
+
+def _limited(failed: RateLimited) -> Any:
+    detail = None
+    if failed.retry_after_s:
+        detail = error_details_pb2.RetryInfo()
+        detail.retry_delay.FromSeconds(failed.retry_after_s)
+    return _status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(failed), detail)
 
 
 def _refusal(refusal: Refusal) -> Any:

@@ -16,8 +16,10 @@ from typing import Any
 import aiohttp
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
+from simulators.psp.accounts.details import by_hand
 from simulators.psp.accounts.group_commit import GroupCommit
 from simulators.psp.accounts.holds import Change
+from simulators.psp.accounts.incidents import Dispute
 from simulators.psp.accounts.statement_entries import OWN, wire_of
 from simulators.psp.notifications.outbox import Notice, QueuedNotice
 from simulators.psp.request_handler import RequestHandler
@@ -34,6 +36,8 @@ DELIVERY_S = 5.0
 #: Pauses between deliveries of a notice: the first one, doubling up to the maximum.
 FIRST_PAUSE_MS = 1_000
 MAX_PAUSE_MS = 60_000
+#: Statuses of changes that no call has made.
+INCIDENTS = frozenset(status for status in pb.Status.values() if status >= pb.STATUS_REFUND_FAILED)
 _EVENTS: Mapping[str, Callable[[Change], dict[str, Any] | None]] = {
     stripe_objects.WIRE: stripe_objects.event,
     wechat_objects.WIRE: wechat_objects.event,
@@ -43,7 +47,7 @@ _EVENTS: Mapping[str, Callable[[Change], dict[str, Any] | None]] = {
 def own_event(change: Change) -> dict[str, Any]:
     """The notification of a change in this provider's own format."""
     result, hold = change.result, change.hold
-    return {
+    event = {
         "key": result.key,
         "group": hold.group if hold is not None else change.request.group,
         "status": pb.Status.Name(result.status),
@@ -54,6 +58,13 @@ def own_event(change: Change) -> dict[str, Any]:
         "reason": result.reason,
         "action_url": result.action_url,
     }
+    if isinstance(change.request, Dispute):
+        event["dispute_state"] = pb.DisputeState.Name(change.request.state)
+        event["evidence_due_ms"] = change.request.evidence_due_ms
+    if hold is not None and (result.status in INCIDENTS or by_hand(result.key) or change.environment):
+        # No key of the merchant's names the order here.
+        event |= {"order": hold.order, "environment": change.environment, "by_hand": by_hand(result.key)}
+    return event
 
 
 class Notifier:
@@ -88,7 +99,8 @@ class Notifier:
         if event is None:
             return
         body = json.dumps(event, ensure_ascii=False)
-        for delay_ms in self._handler.faults.notice_delays_ms(f"{wire}/{change.result.key}/{change.result.status}"):
+        name = f"{wire}/{change.result.key}/{change.result.status}"
+        for delay_ms in self._handler.faults.notice_delays_ms(name, change.at_ms):
             yield Notice(change.at_ms + delay_ms, wire, body)
 
     async def _run(self) -> None:

@@ -38,6 +38,11 @@ class StripeError(Exception):
         self.body: Json = {"error": {"type": kind, "message": message, **({"code": code} if code else {}), **more}}
 
 
+def owns(method: str) -> bool:
+    """Whether a payment method is of a hold made over this wire."""
+    return method.startswith(f"{WIRE}/")
+
+
 def intent_id(hold: str) -> str:
     """Id of a hold's payment intent."""
     return "pi_" + hold.removeprefix("hold_")

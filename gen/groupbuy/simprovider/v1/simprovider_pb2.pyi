@@ -58,6 +58,8 @@ class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Status.ValueTy
     """The merchant has lost the dispute."""
     STATUS_FRAUD_WARNING: _Status.ValueType  # 14
     """The card's issuer suspects fraud. No money has moved."""
+    STATUS_DISPUTE_UNDER_REVIEW: _Status.ValueType  # 15
+    """The bank examines the evidence of a dispute."""
 
 class Status(_Status, metaclass=_StatusEnumTypeWrapper):
     """Result of a call."""
@@ -92,6 +94,8 @@ STATUS_DISPUTE_LOST: Status.ValueType  # 13
 """The merchant has lost the dispute."""
 STATUS_FRAUD_WARNING: Status.ValueType  # 14
 """The card's issuer suspects fraud. No money has moved."""
+STATUS_DISPUTE_UNDER_REVIEW: Status.ValueType  # 15
+"""The bank examines the evidence of a dispute."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
 class _DisputeState:
@@ -224,6 +228,26 @@ class AuthoriseRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     KEY_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
@@ -232,6 +256,9 @@ class AuthoriseRequest(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     SALE_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    SAVE_METHOD_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Idempotency key."""
     order: _builtins.str
@@ -252,6 +279,14 @@ class AuthoriseRequest(_message.Message):
     """Whether to charge at once (a sale)."""
     environment: _builtins.str
     """The merchant's environment, if several share the account. The statement and notifications name it."""
+    customer: _builtins.str
+    """The provider's reference of the customer; empty: none."""
+    save_method: _builtins.bool
+    """Whether to keep the payment method for later payments of the customer."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metadata, where it is more than the key, the order and the group."""
+
     def __init__(
         self,
         *,
@@ -263,10 +298,13 @@ class AuthoriseRequest(_message.Message):
         currency: _builtins.str = ...,
         sale: _builtins.bool = ...,
         environment: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        customer: _builtins.str = ...,
+        save_method: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "environment", b"environment", "group", b"group", "key", b"key", "order", b"order", "payment_method", b"payment_method", "sale", b"sale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "customer", b"customer", "environment", b"environment", "group", b"group", "key", b"key", "metadata", b"metadata", "order", b"order", "payment_method", b"payment_method", "sale", b"sale", "save_method", b"save_method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,25 +316,51 @@ class CaptureRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     KEY_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Idempotency key."""
     hold: _builtins.str
     """Reference of the hold."""
     amount_minor: _builtins.int
     """Amount in minor units."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metadata, where it is more than the key."""
+
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         hold: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key", "metadata", b"metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,25 +398,51 @@ class RefundRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     KEY_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Idempotency key."""
     hold: _builtins.str
     """Reference of the hold."""
     amount_minor: _builtins.int
     """Amount in minor units."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metadata, where it is more than the key, the order and the group."""
+
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         hold: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key", "metadata", b"metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
