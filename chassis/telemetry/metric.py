@@ -63,7 +63,7 @@ LABELS: dict[str, str] = {
     "python": "version of the interpreter",
     "reason": "OVERLOADED, RATE_LIMITED and the other error reasons of RESOURCE_EXHAUSTED",
     "result": (
-        "provider calls: done, action_required, declined, hold_gone, absent, retry_later, raised; "
+        "provider calls: done, action_required, declined, hold_gone, absent, retry_later, not_possible, news, raised; "
         "notifications: appended, ignored, refused, failed"
     ),
     "service": "orders, groups, payments",

@@ -141,6 +141,19 @@ def _captured(event: Any) -> str:
     return f"{short(event.order)}: {amount(event.amount_minor, event.currency)} captured{rest}"
 
 
+def _owed(event: Any) -> str:
+    if not event.amount_minor:
+        return f"{short(event.order)}: nothing is owed any more"
+    after = f"next attempt at {clock(event.next_attempt_ms)}" if event.next_attempt_ms else "NO FURTHER ATTEMPT"
+    return f"{short(event.order)}: {amount(event.amount_minor, event.currency)} OWED, {after} ({event.reason})"
+
+
+def _operator_acted(event: Any) -> str:
+    action = event.action.WhichOneof("action") or "no action"
+    how = f"refused: {event.refusal}" if event.refusal else "done"
+    return f"{short(event.order)}: {event.operator}: {action.replace('_', ' ')} {how} ({event.reason})"
+
+
 PAYMENT: Mapping[str, Callable[[Any], str]] = {
     "hold_requested": _requested,
     "action_required": lambda e: f"{short(e.order)}: the shopper must confirm at {e.action_url}",
@@ -164,6 +177,27 @@ PAYMENT: Mapping[str, Callable[[Any], str]] = {
         f"UNEXPECTED FUNDS: {amount(e.amount_minor, e.currency)} of {short(e.order)}: {e.reason}"
     ),
     "faulted": _faulted,
+    "rules_selected": lambda e: f"rules version {e.rules_version}",
+    "money_owed": _owed,
+    "refund_reversed": _money("REVERSED: a refund of {} came back"),
+    "dispute_opened": _money("DISPUTE of {} opened"),
+    "dispute_evidence_due": lambda e: f"{short(e.order)}: evidence of dispute {e.dispute} is due",
+    "dispute_won": _money("dispute of {} won"),
+    "dispute_lost": _money("DISPUTE of {} lost"),
+    "fraud_warning_received": lambda e: f"{short(e.order)}: FRAUD WARNING: {e.reason}",
+    "external_operation_recorded": lambda e: (
+        f"{short(e.order)}: a person made a {_operation(e.operation)} of {amount(e.amount_minor, e.currency)}"
+    ),
+    "suspense_approved": lambda e: f"{short(e.order)}: return of unexpected funds of {e.hold} approved",
+    "suspense_kept": _money("unexpected funds of {} kept"),
+    "fee_charged": _money("fee of {}"),
+    "paid_out": _money("{} paid out"),
+    "ledger_adjusted": _money("LEDGER ADJUSTED by {}"),
+    "operator_acted": _operator_acted,
+    "hold_lost": lambda e: f"{short(e.order)}: the hold was lost while the group formed: {e.reason}",
+    "capture_at_risk": lambda e: f"{short(e.order)}: NOT CAPTURED, the hold ends at {clock(e.capture_before_ms)}",
+    "call_given_up": lambda e: f"{short(e.order)}: {_operation(e.operation)} GIVEN UP ({e.error})",
+    "returned_outside": _money("{} returned by other means"),
 }
 
 

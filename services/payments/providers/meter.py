@@ -24,6 +24,14 @@ RESULTS = {
     "hold_gone": "hold_gone",
     "absent": "absent",
     "retry_later": "retry_later",
+    "not_possible": "not_possible",
+    # News of the provider; no call has them as its result.
+    "refund_reversed": "news",
+    "dispute": "news",
+    "fraud_warning": "news",
+    "external": "news",
+    "fee": "news",
+    "paid_out": "news",
 }
 #: The result of a call that ended without an outcome.
 RAISED = "raised"

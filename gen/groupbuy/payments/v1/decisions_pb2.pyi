@@ -117,6 +117,9 @@ class ProviderCall(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
     HOLD_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    RETURNS_SUSPENSE_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     operation: Global___Operation.ValueType
@@ -139,6 +142,12 @@ class ProviderCall(_message.Message):
     """Id of the refund; for REFUND alone, empty for a return of funds that no refund request caused."""
     hold_until_ms: _builtins.int
     """Time until which the hold must be capturable, in milliseconds since the epoch; for AUTHORISE alone."""
+    environment: _builtins.str
+    """Id of the deployment, for the metadata at the provider. Empty in the log: the effects processor sets it."""
+    returns_suspense: _builtins.bool
+    """Whether the call returns unexpected funds. Such calls have a limit per hour and a switch that stops them."""
+    approved: _builtins.bool
+    """Whether an operator approved the return of unexpected funds, so that neither limit nor switch applies."""
     def __init__(
         self,
         *,
@@ -152,10 +161,13 @@ class ProviderCall(_message.Message):
         hold: _builtins.str = ...,
         refund: _builtins.str = ...,
         hold_until_ms: _builtins.int = ...,
+        environment: _builtins.str = ...,
+        returns_suspense: _builtins.bool = ...,
+        approved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "customer", b"customer", "hold", b"hold", "hold_until_ms", b"hold_until_ms", "operation", b"operation", "order", b"order", "payment_method", b"payment_method", "refund", b"refund"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "approved", b"approved", "attempt", b"attempt", "currency", b"currency", "customer", b"customer", "environment", b"environment", "hold", b"hold", "hold_until_ms", b"hold_until_ms", "operation", b"operation", "order", b"order", "payment_method", b"payment_method", "refund", b"refund", "returns_suspense", b"returns_suspense"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,6 +197,25 @@ class PaymentEvent(_message.Message):
     CALL_RETRIED_FIELD_NUMBER: _builtins.int
     SUSPENSE_RECORDED_FIELD_NUMBER: _builtins.int
     FAULTED_FIELD_NUMBER: _builtins.int
+    RULES_SELECTED_FIELD_NUMBER: _builtins.int
+    MONEY_OWED_FIELD_NUMBER: _builtins.int
+    REFUND_REVERSED_FIELD_NUMBER: _builtins.int
+    DISPUTE_OPENED_FIELD_NUMBER: _builtins.int
+    DISPUTE_EVIDENCE_DUE_FIELD_NUMBER: _builtins.int
+    DISPUTE_WON_FIELD_NUMBER: _builtins.int
+    DISPUTE_LOST_FIELD_NUMBER: _builtins.int
+    FRAUD_WARNING_RECEIVED_FIELD_NUMBER: _builtins.int
+    EXTERNAL_OPERATION_RECORDED_FIELD_NUMBER: _builtins.int
+    SUSPENSE_APPROVED_FIELD_NUMBER: _builtins.int
+    SUSPENSE_KEPT_FIELD_NUMBER: _builtins.int
+    FEE_CHARGED_FIELD_NUMBER: _builtins.int
+    PAID_OUT_FIELD_NUMBER: _builtins.int
+    LEDGER_ADJUSTED_FIELD_NUMBER: _builtins.int
+    OPERATOR_ACTED_FIELD_NUMBER: _builtins.int
+    HOLD_LOST_FIELD_NUMBER: _builtins.int
+    CAPTURE_AT_RISK_FIELD_NUMBER: _builtins.int
+    CALL_GIVEN_UP_FIELD_NUMBER: _builtins.int
+    RETURNED_OUTSIDE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hold_requested(self) -> Global___HoldRequested:
         """A hold or a sale was requested."""
@@ -257,6 +288,82 @@ class PaymentEvent(_message.Message):
     def faulted(self) -> Global___GroupPaymentsFaulted:
         """The rules raised an error on an input."""
 
+    @_builtins.property
+    def rules_selected(self) -> Global___RulesSelected:
+        """The version of the rules was fixed; always the first event of the first decision."""
+
+    @_builtins.property
+    def money_owed(self) -> Global___MoneyOwed:
+        """The sum that is due to the customer changed."""
+
+    @_builtins.property
+    def refund_reversed(self) -> Global___RefundReversed:
+        """The provider took back a refund that had succeeded."""
+
+    @_builtins.property
+    def dispute_opened(self) -> Global___DisputeOpened:
+        """The customer disputes the charge at the bank."""
+
+    @_builtins.property
+    def dispute_evidence_due(self) -> Global___DisputeEvidenceDue:
+        """The time until which evidence can be submitted is known, or changed."""
+
+    @_builtins.property
+    def dispute_won(self) -> Global___DisputeWon:
+        """A dispute ended in favour of the merchant."""
+
+    @_builtins.property
+    def dispute_lost(self) -> Global___DisputeLost:
+        """A dispute ended in favour of the customer."""
+
+    @_builtins.property
+    def fraud_warning_received(self) -> Global___FraudWarningReceived:
+        """The card network suspects fraud; there is no dispute yet."""
+
+    @_builtins.property
+    def external_operation_recorded(self) -> Global___ExternalOperationRecorded:
+        """A person refunded, captured or voided at the provider."""
+
+    @_builtins.property
+    def suspense_approved(self) -> Global___SuspenseApproved:
+        """An operator approved the return of unexpected funds."""
+
+    @_builtins.property
+    def suspense_kept(self) -> Global___SuspenseKept:
+        """An operator assigned unexpected funds to the merchant."""
+
+    @_builtins.property
+    def fee_charged(self) -> Global___FeeCharged:
+        """The provider charged a fee."""
+
+    @_builtins.property
+    def paid_out(self) -> Global___PaidOut:
+        """The provider paid money of an order out to the merchant's bank account."""
+
+    @_builtins.property
+    def ledger_adjusted(self) -> Global___LedgerAdjusted:
+        """The ledger was adjusted, by one operator with the approval of another."""
+
+    @_builtins.property
+    def operator_acted(self) -> Global___OperatorActed:
+        """An operator's command was decided."""
+
+    @_builtins.property
+    def hold_lost(self) -> Global___HoldLost:
+        """The hold of a member ended while the group formed."""
+
+    @_builtins.property
+    def capture_at_risk(self) -> Global___CaptureAtRisk:
+        """A hold is about to end before its capture succeeded: an alarm."""
+
+    @_builtins.property
+    def call_given_up(self) -> Global___CallGivenUp:
+        """A call is not retried any more until an operator acts: an alarm."""
+
+    @_builtins.property
+    def returned_outside(self) -> Global___ReturnedOutside:
+        """An amount that was owed reached the customer by other means than the provider."""
+
     def __init__(
         self,
         *,
@@ -278,12 +385,31 @@ class PaymentEvent(_message.Message):
         call_retried: Global___CallRetried | None = ...,
         suspense_recorded: Global___SuspenseRecorded | None = ...,
         faulted: Global___GroupPaymentsFaulted | None = ...,
+        rules_selected: Global___RulesSelected | None = ...,
+        money_owed: Global___MoneyOwed | None = ...,
+        refund_reversed: Global___RefundReversed | None = ...,
+        dispute_opened: Global___DisputeOpened | None = ...,
+        dispute_evidence_due: Global___DisputeEvidenceDue | None = ...,
+        dispute_won: Global___DisputeWon | None = ...,
+        dispute_lost: Global___DisputeLost | None = ...,
+        fraud_warning_received: Global___FraudWarningReceived | None = ...,
+        external_operation_recorded: Global___ExternalOperationRecorded | None = ...,
+        suspense_approved: Global___SuspenseApproved | None = ...,
+        suspense_kept: Global___SuspenseKept | None = ...,
+        fee_charged: Global___FeeCharged | None = ...,
+        paid_out: Global___PaidOut | None = ...,
+        ledger_adjusted: Global___LedgerAdjusted | None = ...,
+        operator_acted: Global___OperatorActed | None = ...,
+        hold_lost: Global___HoldLost | None = ...,
+        capture_at_risk: Global___CaptureAtRisk | None = ...,
+        call_given_up: Global___CallGivenUp | None = ...,
+        returned_outside: Global___ReturnedOutside | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_retried", b"call_retried", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "faulted", b"faulted", "hold_authorised", b"hold_authorised", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_requested", b"hold_requested", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refunded", b"refunded", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_given_up", b"call_given_up", "call_retried", b"call_retried", "capture_at_risk", b"capture_at_risk", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "dispute_evidence_due", b"dispute_evidence_due", "dispute_lost", b"dispute_lost", "dispute_opened", b"dispute_opened", "dispute_won", b"dispute_won", "external_operation_recorded", b"external_operation_recorded", "faulted", b"faulted", "fee_charged", b"fee_charged", "fraud_warning_received", b"fraud_warning_received", "hold_authorised", b"hold_authorised", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_lost", b"hold_lost", "hold_requested", b"hold_requested", "ledger_adjusted", b"ledger_adjusted", "money_owed", b"money_owed", "operator_acted", b"operator_acted", "paid_out", b"paid_out", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "returned_outside", b"returned_outside", "rules_selected", b"rules_selected", "suspense_approved", b"suspense_approved", "suspense_kept", b"suspense_kept", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_retried", b"call_retried", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "faulted", b"faulted", "hold_authorised", b"hold_authorised", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_requested", b"hold_requested", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refunded", b"refunded", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_given_up", b"call_given_up", "call_retried", b"call_retried", "capture_at_risk", b"capture_at_risk", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "dispute_evidence_due", b"dispute_evidence_due", "dispute_lost", b"dispute_lost", "dispute_opened", b"dispute_opened", "dispute_won", b"dispute_won", "external_operation_recorded", b"external_operation_recorded", "faulted", b"faulted", "fee_charged", b"fee_charged", "fraud_warning_received", b"fraud_warning_received", "hold_authorised", b"hold_authorised", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_lost", b"hold_lost", "hold_requested", b"hold_requested", "ledger_adjusted", b"ledger_adjusted", "money_owed", b"money_owed", "operator_acted", b"operator_acted", "paid_out", b"paid_out", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "returned_outside", b"returned_outside", "rules_selected", b"rules_selected", "suspense_approved", b"suspense_approved", "suspense_kept", b"suspense_kept", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hold_requested", "action_required", "hold_authorised", "hold_declined", "capture_requested", "captured", "capture_declined", "void_requested", "voided", "hold_lapsed", "refund_requested", "refunded", "refund_declined", "payment_released", "call_deferred", "call_retried", "suspense_recorded", "faulted"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hold_requested", "action_required", "hold_authorised", "hold_declined", "capture_requested", "captured", "capture_declined", "void_requested", "voided", "hold_lapsed", "refund_requested", "refunded", "refund_declined", "payment_released", "call_deferred", "call_retried", "suspense_recorded", "faulted", "rules_selected", "money_owed", "refund_reversed", "dispute_opened", "dispute_evidence_due", "dispute_won", "dispute_lost", "fraud_warning_received", "external_operation_recorded", "suspense_approved", "suspense_kept", "fee_charged", "paid_out", "ledger_adjusted", "operator_acted", "hold_lost", "capture_at_risk", "call_given_up", "returned_outside"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -638,6 +764,7 @@ class Refunded(_message.Message):
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     hold: _builtins.str
@@ -648,6 +775,8 @@ class Refunded(_message.Message):
     """ISO 4217 code."""
     refund: _builtins.str
     """Id of the refund; empty for a return of funds that no refund request caused."""
+    attempt: _builtins.int
+    """Attempt that succeeded; 0 under rules version 1."""
     def __init__(
         self,
         *,
@@ -656,10 +785,11 @@ class Refunded(_message.Message):
         amount_minor: _builtins.int = ...,
         currency: _builtins.str = ...,
         refund: _builtins.str = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order", "refund", b"refund"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "hold", b"hold", "order", b"order", "refund", b"refund"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -676,6 +806,7 @@ class RefundDeclined(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     refund: _builtins.str
@@ -686,6 +817,8 @@ class RefundDeclined(_message.Message):
     """Amount that was not refunded, in minor units."""
     request_sha256: _builtins.bytes
     """SHA-256 of the request; empty for a return of funds that no refund request caused."""
+    attempt: _builtins.int
+    """Attempt that was declined; 0 under rules version 1, or if the rules declined it."""
     def __init__(
         self,
         *,
@@ -694,10 +827,11 @@ class RefundDeclined(_message.Message):
         reason: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
         request_sha256: _builtins.bytes = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "order", b"order", "reason", b"reason", "refund", b"refund", "request_sha256", b"request_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "order", b"order", "reason", b"reason", "refund", b"refund", "request_sha256", b"request_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -737,6 +871,7 @@ class CallDeferred(_message.Message):
     RETRY_AT_MS_FIELD_NUMBER: _builtins.int
     DEFERRALS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     operation: Global___Operation.ValueType
@@ -749,6 +884,8 @@ class CallDeferred(_message.Message):
     """Number of deferrals so far."""
     error: _builtins.str
     """Error text of the provider or the network, for people."""
+    alarm: _builtins.bool
+    """Whether an operator has to look: a wrong key, account or currency."""
     def __init__(
         self,
         *,
@@ -758,10 +895,11 @@ class CallDeferred(_message.Message):
         retry_at_ms: _builtins.int = ...,
         deferrals: _builtins.int = ...,
         error: _builtins.str = ...,
+        alarm: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deferrals", b"deferrals", "error", b"error", "operation", b"operation", "order", b"order", "retry_at_ms", b"retry_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "attempt", b"attempt", "deferrals", b"deferrals", "error", b"error", "operation", b"operation", "order", b"order", "retry_at_ms", b"retry_at_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -793,7 +931,9 @@ Global___CallRetried: _TypeAlias = CallRetried  # noqa: Y015
 
 @_typing.final
 class SuspenseRecorded(_message.Message):
-    """Unexpected funds: no order requested this money. Raises an alarm for an operator."""
+    """Unexpected funds: no order requested this money. Raises an alarm for an operator. Under rules version 1 the request
+    for their return is in the same decision.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -803,6 +943,8 @@ class SuspenseRecorded(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
+    RETURN_AT_MS_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order in the provider's report."""
     hold: _builtins.str
@@ -815,6 +957,10 @@ class SuspenseRecorded(_message.Message):
     """Description, for people."""
     payment_method: _builtins.str
     """A payment method of the provider that has the money. Empty if it is the order's own."""
+    return_at_ms: _builtins.int
+    """Time at which their return is requested, in milliseconds since the epoch; 0: at once, or no money moved."""
+    taken: _builtins.bool
+    """Whether the money was taken; otherwise it is held. Not set under rules version 1."""
     def __init__(
         self,
         *,
@@ -824,10 +970,12 @@ class SuspenseRecorded(_message.Message):
         currency: _builtins.str = ...,
         reason: _builtins.str = ...,
         payment_method: _builtins.str = ...,
+        return_at_ms: _builtins.int = ...,
+        taken: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order", "payment_method", b"payment_method", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order", "payment_method", b"payment_method", "reason", b"reason", "return_at_ms", b"return_at_ms", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -854,3 +1002,1088 @@ class GroupPaymentsFaulted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupPaymentsFaulted: _TypeAlias = GroupPaymentsFaulted  # noqa: Y015
+
+@_typing.final
+class RulesSelected(_message.Message):
+    """The version of the rules by which this group's payments are decided, from the first input. Without this event it is 1.
+    A build that does not know the version stops.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
+    rules_version: _builtins.int
+    """The version; at least 2."""
+    def __init__(
+        self,
+        *,
+        rules_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules_version", b"rules_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RulesSelected: _TypeAlias = RulesSelected  # noqa: Y015
+
+@_typing.final
+class MoneyOwed(_message.Message):
+    """The sum that is due to the customer and that the provider refused to return, or took back. It replaces the sum of the
+    last MoneyOwed of the same hold and refund; it moves no money at the provider. PaymentReleased waits until nothing is
+    owed, and so does Captured of a sale.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_MS_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    refund: _builtins.str
+    """Id of the refund; empty for a return of funds that no refund request caused."""
+    amount_minor: _builtins.int
+    """Amount owed now, in minor units; 0: nothing is owed any more."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    reason: _builtins.str
+    """Reason."""
+    failures: _builtins.int
+    """Refunds of this sum that the provider refused or took back."""
+    next_attempt_ms: _builtins.int
+    """Time of the next attempt, in milliseconds since the epoch; 0: none follows by itself."""
+    alarm: _builtins.bool
+    """Whether an operator has to act, because no attempt follows."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        refund: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        failures: _builtins.int = ...,
+        next_attempt_ms: _builtins.int = ...,
+        alarm: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "amount_minor", b"amount_minor", "currency", b"currency", "failures", b"failures", "hold", b"hold", "next_attempt_ms", b"next_attempt_ms", "order", b"order", "reason", b"reason", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoneyOwed: _TypeAlias = MoneyOwed  # noqa: Y015
+
+@_typing.final
+class RefundReversed(_message.Message):
+    """The provider took back a refund that had succeeded, or reports late that it failed: the money is with the merchant
+    again. MoneyOwed follows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the captured hold."""
+    amount_minor: _builtins.int
+    """Amount that came back, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    refund: _builtins.str
+    """Id of the refund; empty for a return of funds that no refund request caused."""
+    attempt: _builtins.int
+    """Attempt of the refund that was reversed."""
+    reason: _builtins.str
+    """The provider's reason."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        refund: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "hold", b"hold", "order", b"order", "reason", b"reason", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundReversed: _TypeAlias = RefundReversed  # noqa: Y015
+
+@_typing.final
+class DisputeOpened(_message.Message):
+    """The customer disputes a charge at the bank. A withdrawn amount is not the merchant's until the dispute is won."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_MINOR_FIELD_NUMBER: _builtins.int
+    FEE_MINOR_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DUE_MS_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    dispute: _builtins.str
+    """The provider's id of the dispute."""
+    amount_minor: _builtins.int
+    """Disputed amount, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    reason: _builtins.str
+    """The provider's reason."""
+    withdrawn_minor: _builtins.int
+    """Amount that the provider withdrew from the merchant, in minor units; 0 for an inquiry."""
+    fee_minor: _builtins.int
+    """Fee of the dispute, in minor units."""
+    evidence_due_ms: _builtins.int
+    """Time until which evidence can be submitted, in milliseconds since the epoch; 0 if the provider gave none."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        dispute: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        withdrawn_minor: _builtins.int = ...,
+        fee_minor: _builtins.int = ...,
+        evidence_due_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "dispute", b"dispute", "evidence_due_ms", b"evidence_due_ms", "fee_minor", b"fee_minor", "hold", b"hold", "order", b"order", "reason", b"reason", "withdrawn_minor", b"withdrawn_minor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeOpened: _TypeAlias = DisputeOpened  # noqa: Y015
+
+@_typing.final
+class DisputeEvidenceDue(_message.Message):
+    """The time until which evidence can be submitted is known, or changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DUE_MS_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    dispute: _builtins.str
+    """The provider's id of the dispute."""
+    evidence_due_ms: _builtins.int
+    """The time, in milliseconds since the epoch."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        dispute: _builtins.str = ...,
+        evidence_due_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute", "evidence_due_ms", b"evidence_due_ms", "hold", b"hold", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeEvidenceDue: _TypeAlias = DisputeEvidenceDue  # noqa: Y015
+
+@_typing.final
+class DisputeWon(_message.Message):
+    """A dispute ended in favour of the merchant, who has the withdrawn amount again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    dispute: _builtins.str
+    """The provider's id of the dispute."""
+    amount_minor: _builtins.int
+    """Amount that was withdrawn and came back, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        dispute: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "dispute", b"dispute", "hold", b"hold", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeWon: _TypeAlias = DisputeWon  # noqa: Y015
+
+@_typing.final
+class DisputeLost(_message.Message):
+    """A dispute ended in favour of the customer, who has the amount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    dispute: _builtins.str
+    """The provider's id of the dispute."""
+    amount_minor: _builtins.int
+    """Amount that the customer received, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        dispute: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "dispute", b"dispute", "hold", b"hold", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeLost: _TypeAlias = DisputeLost  # noqa: Y015
+
+@_typing.final
+class FraudWarningReceived(_message.Message):
+    """The card network suspects fraud. No money moved; a refund in time may avoid a dispute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    warning: _builtins.str
+    """The provider's id of the warning."""
+    reason: _builtins.str
+    """The provider's reason."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        warning: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "order", b"order", "reason", b"reason", "warning", b"warning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FraudWarningReceived: _TypeAlias = FraudWarningReceived  # noqa: Y015
+
+@_typing.final
+class ExternalOperationRecorded(_message.Message):
+    """A person refunded, captured or voided at the provider, without this system. A refund moves money by this event. The
+    money of a capture or a void is in the events that follow: Captured, SuspenseRecorded, Voided.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    operation: Global___Operation.ValueType
+    """CAPTURE, VOID or REFUND."""
+    amount_minor: _builtins.int
+    """Amount in minor units; 0 for VOID."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    reference: _builtins.str
+    """The provider's reference of the operation. One reference is recorded once."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        operation: Global___Operation.ValueType = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "operation", b"operation", "order", b"order", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExternalOperationRecorded: _TypeAlias = ExternalOperationRecorded  # noqa: Y015
+
+@_typing.final
+class SuspenseApproved(_message.Message):
+    """An operator approved the return of unexpected funds: it is requested now, beyond all limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspenseApproved: _TypeAlias = SuspenseApproved  # noqa: Y015
+
+@_typing.final
+class SuspenseKept(_message.Message):
+    """An operator assigned unexpected funds to the merchant; they are not returned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    amount_minor: _builtins.int
+    """Amount in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspenseKept: _TypeAlias = SuspenseKept  # noqa: Y015
+
+@_typing.final
+class FeeCharged(_message.Message):
+    """The provider charged a fee to the merchant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    reference: _builtins.str
+    """The provider's reference of the fee. One reference is recorded once."""
+    amount_minor: _builtins.int
+    """Amount in minor units; negative if the provider returned a fee."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    kind: _builtins.str
+    """Kind of fee, in the provider's words."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "kind", b"kind", "order", b"order", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeeCharged: _TypeAlias = FeeCharged  # noqa: Y015
+
+@_typing.final
+class PaidOut(_message.Message):
+    """The provider paid the net amount of an order out to the merchant's bank account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PAYOUT_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    reference: _builtins.str
+    """The provider's reference of the share of the order in the payout. One reference is recorded once."""
+    amount_minor: _builtins.int
+    """Amount in minor units; negative if the payout was reduced by a refund, a dispute or a fee."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    payout: _builtins.str
+    """The provider's id of the payout."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        payout: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order", "payout", b"payout", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaidOut: _TypeAlias = PaidOut  # noqa: Y015
+
+@_typing.final
+class LedgerAdjusted(_message.Message):
+    """The ledger was adjusted by an amount that nothing else explains."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    FROM_ACCOUNT_FIELD_NUMBER: _builtins.int
+    TO_ACCOUNT_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold; may be empty."""
+    from_account: _builtins.int
+    """Number of the LedgerAccount that loses the amount."""
+    to_account: _builtins.int
+    """Number of the LedgerAccount that gains the amount."""
+    amount_minor: _builtins.int
+    """Amount in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    proposal: _builtins.str
+    """Request id of the proposal."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        from_account: _builtins.int = ...,
+        to_account: _builtins.int = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        proposal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "from_account", b"from_account", "hold", b"hold", "order", b"order", "proposal", b"proposal", "to_account", b"to_account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerAdjusted: _TypeAlias = LedgerAdjusted  # noqa: Y015
+
+@_typing.final
+class HoldLost(_message.Message):
+    """The hold of an order ended while its group formed: the member does not count any more. The group requests the release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    reason: _builtins.str
+    """Reason, for people."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "order", b"order", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldLost: _TypeAlias = HoldLost  # noqa: Y015
+
+@_typing.final
+class CaptureAtRisk(_message.Message):
+    """A hold is about to end before its capture succeeded. Recorded once for each hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    CAPTURE_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    capture_before_ms: _builtins.int
+    """Time at which the hold ends, in milliseconds since the epoch."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        capture_before_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture_before_ms", b"capture_before_ms", "hold", b"hold", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureAtRisk: _TypeAlias = CaptureAtRisk  # noqa: Y015
+
+@_typing.final
+class CallGivenUp(_message.Message):
+    """A call is not retried any more. It stays pending: a late result is taken, and an operator can retry it or end it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    operation: Global___Operation.ValueType
+    """The operation."""
+    attempt: _builtins.int
+    """The attempt."""
+    error: _builtins.str
+    """Error text of the provider or the network, for people."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        operation: Global___Operation.ValueType = ...,
+        attempt: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "operation", b"operation", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallGivenUp: _TypeAlias = CallGivenUp  # noqa: Y015
+
+@_typing.final
+class ReturnedOutside(_message.Message):
+    """An amount that was owed reached the customer by other means, for example a bank transfer. MoneyOwed follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    refund: _builtins.str
+    """Id of the refund; empty for a return of funds that no refund request caused."""
+    amount_minor: _builtins.int
+    """Amount in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    reference: _builtins.str
+    """Reference of the transfer."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        refund: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order", "reference", b"reference", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnedOutside: _TypeAlias = ReturnedOutside  # noqa: Y015
+
+@_typing.final
+class OperatorAction(_message.Message):
+    """Action of an operator on one order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    RETRY_CALL_FIELD_NUMBER: _builtins.int
+    GIVE_UP_CALL_FIELD_NUMBER: _builtins.int
+    RELEASE_MEMBER_FIELD_NUMBER: _builtins.int
+    FAIL_MEMBER_FIELD_NUMBER: _builtins.int
+    MARK_RETURNED_OUTSIDE_FIELD_NUMBER: _builtins.int
+    APPROVE_RETURN_FIELD_NUMBER: _builtins.int
+    KEEP_SUSPENSE_FIELD_NUMBER: _builtins.int
+    ADJUST_LEDGER_FIELD_NUMBER: _builtins.int
+    APPROVE_ADJUSTMENT_FIELD_NUMBER: _builtins.int
+    RESOLVE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    @_builtins.property
+    def retry_call(self) -> Global___RetryCall:
+        """Retry a call, or the refund of an amount that is owed, now."""
+
+    @_builtins.property
+    def give_up_call(self) -> Global___GiveUpCall:
+        """Stop a call for good."""
+
+    @_builtins.property
+    def release_member(self) -> Global___ReleaseMember:
+        """Release a member of a stuck settlement instead of charging it."""
+
+    @_builtins.property
+    def fail_member(self) -> Global___FailMember:
+        """Fail a member of a stuck settlement: its charge counts as declined."""
+
+    @_builtins.property
+    def mark_returned_outside(self) -> Global___MarkReturnedOutside:
+        """Record that an amount owed reached the customer by other means."""
+
+    @_builtins.property
+    def approve_return(self) -> Global___ApproveReturn:
+        """Return unexpected funds now, beyond all limits."""
+
+    @_builtins.property
+    def keep_suspense(self) -> Global___KeepSuspense:
+        """Assign unexpected funds to the merchant."""
+
+    @_builtins.property
+    def adjust_ledger(self) -> Global___AdjustLedger:
+        """Propose an adjustment of the ledger."""
+
+    @_builtins.property
+    def approve_adjustment(self) -> Global___ApproveAdjustment:
+        """Approve an adjustment that another operator proposed."""
+
+    @_builtins.property
+    def resolve_unknown(self) -> Global___ResolveUnknown:
+        """State the result of a call whose result is unknown."""
+
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        retry_call: Global___RetryCall | None = ...,
+        give_up_call: Global___GiveUpCall | None = ...,
+        release_member: Global___ReleaseMember | None = ...,
+        fail_member: Global___FailMember | None = ...,
+        mark_returned_outside: Global___MarkReturnedOutside | None = ...,
+        approve_return: Global___ApproveReturn | None = ...,
+        keep_suspense: Global___KeepSuspense | None = ...,
+        adjust_ledger: Global___AdjustLedger | None = ...,
+        approve_adjustment: Global___ApproveAdjustment | None = ...,
+        resolve_unknown: Global___ResolveUnknown | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "adjust_ledger", b"adjust_ledger", "approve_adjustment", b"approve_adjustment", "approve_return", b"approve_return", "fail_member", b"fail_member", "give_up_call", b"give_up_call", "keep_suspense", b"keep_suspense", "mark_returned_outside", b"mark_returned_outside", "release_member", b"release_member", "resolve_unknown", b"resolve_unknown", "retry_call", b"retry_call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "adjust_ledger", b"adjust_ledger", "approve_adjustment", b"approve_adjustment", "approve_return", b"approve_return", "fail_member", b"fail_member", "give_up_call", b"give_up_call", "keep_suspense", b"keep_suspense", "mark_returned_outside", b"mark_returned_outside", "order", b"order", "release_member", b"release_member", "resolve_unknown", b"resolve_unknown", "retry_call", b"retry_call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["retry_call", "give_up_call", "release_member", "fail_member", "mark_returned_outside", "approve_return", "keep_suspense", "adjust_ledger", "approve_adjustment", "resolve_unknown"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___OperatorAction: _TypeAlias = OperatorAction  # noqa: Y015
+
+@_typing.final
+class RetryCall(_message.Message):
+    """Retries a pending call, or the refund of an amount that is owed, without waiting."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    operation: Global___Operation.ValueType
+    """The operation."""
+    attempt: _builtins.int
+    """The attempt; 0: the pending call of this operation, or the refund of what is owed."""
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation.ValueType = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryCall: _TypeAlias = RetryCall  # noqa: Y015
+
+@_typing.final
+class GiveUpCall(_message.Message):
+    """Stops a pending call for good. An authorisation or a capture counts as declined; the amount of a refund is owed and
+    not retried; a void counts as a hold that ended by itself.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    operation: Global___Operation.ValueType
+    """The operation."""
+    attempt: _builtins.int
+    """The attempt."""
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation.ValueType = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveUpCall: _TypeAlias = GiveUpCall  # noqa: Y015
+
+@_typing.final
+class ReleaseMember(_message.Message):
+    """Releases a member instead of charging it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseMember: _TypeAlias = ReleaseMember  # noqa: Y015
+
+@_typing.final
+class FailMember(_message.Message):
+    """Fails a member: its charge counts as declined, and its hold is voided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailMember: _TypeAlias = FailMember  # noqa: Y015
+
+@_typing.final
+class MarkReturnedOutside(_message.Message):
+    """An amount that is owed reached the customer by other means."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold; may be empty if the order owes for one hold only."""
+    refund: _builtins.str
+    """Id of the refund; empty for a return of funds that no refund request caused."""
+    amount_minor: _builtins.int
+    """Amount in minor units; at most the amount owed."""
+    reference: _builtins.str
+    """Reference of the transfer; required."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+        refund: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "reference", b"reference", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkReturnedOutside: _TypeAlias = MarkReturnedOutside  # noqa: Y015
+
+@_typing.final
+class ApproveReturn(_message.Message):
+    """Unexpected funds of a hold are returned now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveReturn: _TypeAlias = ApproveReturn  # noqa: Y015
+
+@_typing.final
+class KeepSuspense(_message.Message):
+    """Unexpected funds of a hold are the merchant's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepSuspense: _TypeAlias = KeepSuspense  # noqa: Y015
+
+@_typing.final
+class AdjustLedger(_message.Message):
+    """Proposes an adjustment of the ledger. It takes effect with the approval of another operator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_ACCOUNT_FIELD_NUMBER: _builtins.int
+    TO_ACCOUNT_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    from_account: _builtins.int
+    """Number of the LedgerAccount that loses the amount."""
+    to_account: _builtins.int
+    """Number of the LedgerAccount that gains the amount."""
+    amount_minor: _builtins.int
+    """Amount in minor units; above 0."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    hold: _builtins.str
+    """The provider's reference of the hold; may be empty."""
+    def __init__(
+        self,
+        *,
+        from_account: _builtins.int = ...,
+        to_account: _builtins.int = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        hold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "from_account", b"from_account", "hold", b"hold", "to_account", b"to_account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustLedger: _TypeAlias = AdjustLedger  # noqa: Y015
+
+@_typing.final
+class ApproveAdjustment(_message.Message):
+    """Approves an adjustment that another operator proposed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    proposal: _builtins.str
+    """Request id of the proposal."""
+    def __init__(
+        self,
+        *,
+        proposal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveAdjustment: _TypeAlias = ApproveAdjustment  # noqa: Y015
+
+@_typing.final
+class ResolveUnknown(_message.Message):
+    """States the result of a pending call: it was done, or it was not done and never will be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    operation: Global___Operation.ValueType
+    """The operation."""
+    attempt: _builtins.int
+    """The attempt."""
+    done: _builtins.bool
+    """Whether the provider did it."""
+    hold: _builtins.str
+    """The provider's reference of the hold, for a call that opened it; else the call's own."""
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation.ValueType = ...,
+        attempt: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        hold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "done", b"done", "hold", b"hold", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveUnknown: _TypeAlias = ResolveUnknown  # noqa: Y015
+
+@_typing.final
+class OperatorActed(_message.Message):
+    """An operator's command was decided. Its effects follow in the same decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    request_id: _builtins.str
+    """Idempotency key of the command. One key is decided once."""
+    operator: _builtins.str
+    """Identity of the operator."""
+    reason: _builtins.str
+    """Reason that the operator gave."""
+    refusal: _builtins.str
+    """Reason why the action is refused; empty: it was done."""
+    @_builtins.property
+    def action(self) -> Global___OperatorAction:
+        """The action."""
+
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        action: Global___OperatorAction | None = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "operator", b"operator", "order", b"order", "reason", b"reason", "refusal", b"refusal", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorActed: _TypeAlias = OperatorActed  # noqa: Y015

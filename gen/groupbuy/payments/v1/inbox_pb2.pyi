@@ -51,6 +51,34 @@ OUTCOME_ORIGIN_RECONCILIATION: OutcomeOrigin.ValueType  # 4
 """Reconciliation with the provider's statement."""
 Global___OutcomeOrigin: _TypeAlias = OutcomeOrigin  # noqa: Y015
 
+class _DisputeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisputeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DisputeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISPUTE_STATE_UNSPECIFIED: _DisputeState.ValueType  # 0
+    """Not used."""
+    DISPUTE_STATE_OPEN: _DisputeState.ValueType  # 1
+    """Opened; the merchant can submit evidence. Also each change while it is open."""
+    DISPUTE_STATE_WON: _DisputeState.ValueType  # 2
+    """Ended in favour of the merchant. Also an inquiry that was closed."""
+    DISPUTE_STATE_LOST: _DisputeState.ValueType  # 3
+    """Ended in favour of the customer."""
+
+class DisputeState(_DisputeState, metaclass=_DisputeStateEnumTypeWrapper):
+    """State of a dispute."""
+
+DISPUTE_STATE_UNSPECIFIED: DisputeState.ValueType  # 0
+"""Not used."""
+DISPUTE_STATE_OPEN: DisputeState.ValueType  # 1
+"""Opened; the merchant can submit evidence. Also each change while it is open."""
+DISPUTE_STATE_WON: DisputeState.ValueType  # 2
+"""Ended in favour of the merchant. Also an inquiry that was closed."""
+DISPUTE_STATE_LOST: DisputeState.ValueType  # 3
+"""Ended in favour of the customer."""
+Global___DisputeState: _TypeAlias = DisputeState  # noqa: Y015
+
 @_typing.final
 class PaymentInput(_message.Message):
     """One input of group payments."""
@@ -62,8 +90,14 @@ class PaymentInput(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
     TICK_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
     group_decision: _builtins.bytes
     """A groupbuy.groups.v1.GroupDecision."""
+    rules_version: _builtins.int
+    """Version of the rules for a group without payments, set by the sequencer or the API that writes the input; absent
+    means 1. The first input that leads to a decision fixes the version of the group's payments.
+    """
     @_builtins.property
     def source(self) -> _log_pb2.Source:
         """Original position of an input that the sequencer copied."""
@@ -80,6 +114,10 @@ class PaymentInput(_message.Message):
     def tick(self) -> _log_pb2.Tick:
         """Timer tick."""
 
+    @_builtins.property
+    def operator(self) -> Global___OperatorCommand:
+        """Command of an operator."""
+
     def __init__(
         self,
         *,
@@ -88,12 +126,14 @@ class PaymentInput(_message.Message):
         outcome: Global___ProviderOutcome | None = ...,
         refund: Global___RefundCommand | None = ...,
         tick: _log_pb2.Tick | None = ...,
+        operator: Global___OperatorCommand | None = ...,
+        rules_version: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_decision", b"group_decision", "outcome", b"outcome", "refund", b"refund", "source", b"source", "tick", b"tick"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_decision", b"group_decision", "operator", b"operator", "outcome", b"outcome", "refund", b"refund", "source", b"source", "tick", b"tick"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_decision", b"group_decision", "outcome", b"outcome", "refund", b"refund", "source", b"source", "tick", b"tick"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_decision", b"group_decision", "operator", b"operator", "outcome", b"outcome", "refund", b"refund", "rules_version", b"rules_version", "source", b"source", "tick", b"tick"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["group_decision", "outcome", "refund", "tick"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["group_decision", "outcome", "refund", "tick", "operator"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -110,6 +150,7 @@ class ProviderOutcome(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
     AUTHORISED_FIELD_NUMBER: _builtins.int
     ACTION_REQUIRED_FIELD_NUMBER: _builtins.int
     DECLINED_FIELD_NUMBER: _builtins.int
@@ -119,6 +160,13 @@ class ProviderOutcome(_message.Message):
     ABSENT_FIELD_NUMBER: _builtins.int
     HOLD_GONE_FIELD_NUMBER: _builtins.int
     RETRY_LATER_FIELD_NUMBER: _builtins.int
+    NOT_POSSIBLE_FIELD_NUMBER: _builtins.int
+    REFUND_REVERSED_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    FRAUD_WARNING_FIELD_NUMBER: _builtins.int
+    EXTERNAL_FIELD_NUMBER: _builtins.int
+    FEE_FIELD_NUMBER: _builtins.int
+    PAID_OUT_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     operation: _decisions_pb2.Operation.ValueType
@@ -130,6 +178,10 @@ class ProviderOutcome(_message.Message):
     payment_method: _builtins.str
     """A payment method of the reporting provider, for claims without a pending call. Determines the provider that returns
     the funds of an unknown order.
+    """
+    environment: _builtins.str
+    """Id of the deployment in the provider's metadata; empty if there is none. Records of another deployment are not
+    appended.
     """
     @_builtins.property
     def authorised(self) -> Global___OutcomeAuthorised:
@@ -167,6 +219,34 @@ class ProviderOutcome(_message.Message):
     def retry_later(self) -> Global___OutcomeRetryLater:
         """Unknown, or temporarily impossible."""
 
+    @_builtins.property
+    def not_possible(self) -> Global___OutcomeNotPossible:
+        """Not possible with the present configuration, for example with a wrong key or account. It is no decline."""
+
+    @_builtins.property
+    def refund_reversed(self) -> Global___OutcomeRefundReversed:
+        """A refund that had succeeded failed or was taken back."""
+
+    @_builtins.property
+    def dispute(self) -> Global___OutcomeDispute:
+        """A dispute was opened or changed."""
+
+    @_builtins.property
+    def fraud_warning(self) -> Global___OutcomeFraudWarning:
+        """The card network suspects fraud."""
+
+    @_builtins.property
+    def external(self) -> Global___OutcomeExternal:
+        """A person refunded, captured or voided at the provider."""
+
+    @_builtins.property
+    def fee(self) -> Global___OutcomeFee:
+        """The provider charged a fee."""
+
+    @_builtins.property
+    def paid_out(self) -> Global___OutcomePaidOut:
+        """The provider paid money of the order out to the merchant."""
+
     def __init__(
         self,
         *,
@@ -175,6 +255,7 @@ class ProviderOutcome(_message.Message):
         attempt: _builtins.int = ...,
         origin: Global___OutcomeOrigin.ValueType = ...,
         payment_method: _builtins.str = ...,
+        environment: _builtins.str = ...,
         authorised: Global___OutcomeAuthorised | None = ...,
         action_required: Global___OutcomeActionRequired | None = ...,
         declined: Global___OutcomeDeclined | None = ...,
@@ -184,12 +265,19 @@ class ProviderOutcome(_message.Message):
         absent: Global___OutcomeAbsent | None = ...,
         hold_gone: Global___OutcomeHoldGone | None = ...,
         retry_later: Global___OutcomeRetryLater | None = ...,
+        not_possible: Global___OutcomeNotPossible | None = ...,
+        refund_reversed: Global___OutcomeRefundReversed | None = ...,
+        dispute: Global___OutcomeDispute | None = ...,
+        fraud_warning: Global___OutcomeFraudWarning | None = ...,
+        external: Global___OutcomeExternal | None = ...,
+        fee: Global___OutcomeFee | None = ...,
+        paid_out: Global___OutcomePaidOut | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "hold_gone", b"hold_gone", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "dispute", b"dispute", "external", b"external", "fee", b"fee", "fraud_warning", b"fraud_warning", "hold_gone", b"hold_gone", "not_possible", b"not_possible", "paid_out", b"paid_out", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "attempt", b"attempt", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "hold_gone", b"hold_gone", "operation", b"operation", "order", b"order", "origin", b"origin", "payment_method", b"payment_method", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "attempt", b"attempt", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "dispute", b"dispute", "environment", b"environment", "external", b"external", "fee", b"fee", "fraud_warning", b"fraud_warning", "hold_gone", b"hold_gone", "not_possible", b"not_possible", "operation", b"operation", "order", b"order", "origin", b"origin", "paid_out", b"paid_out", "payment_method", b"payment_method", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["authorised", "action_required", "declined", "captured", "voided", "refunded", "absent", "hold_gone", "retry_later"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["authorised", "action_required", "declined", "captured", "voided", "refunded", "absent", "hold_gone", "retry_later", "not_possible", "refund_reversed", "dispute", "fraud_warning", "external", "fee", "paid_out"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -338,22 +426,26 @@ class OutcomeRefunded(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
     hold: _builtins.str
     """The provider's reference of the captured hold."""
     amount_minor: _builtins.int
     """Amount refunded, in minor units."""
     currency: _builtins.str
     """ISO 4217 code; if empty, the requested currency."""
+    reference: _builtins.str
+    """The provider's reference of the refund."""
     def __init__(
         self,
         *,
         hold: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
         currency: _builtins.str = ...,
+        reference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,16 +453,23 @@ Global___OutcomeRefunded: _TypeAlias = OutcomeRefunded  # noqa: Y015
 
 @_typing.final
 class OutcomeAbsent(_message.Message):
-    """Proven absent: the provider never received this call and never will."""
+    """Proven absent: the provider never received this call and never will, or failed on it and did nothing. The next attempt
+    has a new key, since the provider would repeat its answer to the old one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    ERROR_FIELD_NUMBER: _builtins.int
+    error: _builtins.str
+    """Error text of the provider, for people; empty if the call never reached it."""
     def __init__(
         self,
+        *,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,8 +505,38 @@ class OutcomeRetryLater(_message.Message):
 
     ERROR_FIELD_NUMBER: _builtins.int
     AFTER_MS_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
     error: _builtins.str
     """Error text of the provider or the network, for people."""
+    after_ms: _builtins.int
+    """Minimum delay requested by the provider, in milliseconds; 0 if none."""
+    replayed: _builtins.bool
+    """Whether the provider repeated the stored answer of an earlier request with the same key."""
+    def __init__(
+        self,
+        *,
+        error: _builtins.str = ...,
+        after_ms: _builtins.int = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_ms", b"after_ms", "error", b"error", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeRetryLater: _TypeAlias = OutcomeRetryLater  # noqa: Y015
+
+@_typing.final
+class OutcomeNotPossible(_message.Message):
+    """Not possible with the present configuration, for example with a wrong key, account or mode. An alarm; retried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_FIELD_NUMBER: _builtins.int
+    AFTER_MS_FIELD_NUMBER: _builtins.int
+    error: _builtins.str
+    """Error text of the provider, for people."""
     after_ms: _builtins.int
     """Minimum delay requested by the provider, in milliseconds; 0 if none."""
     def __init__(
@@ -422,7 +551,281 @@ class OutcomeRetryLater(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OutcomeRetryLater: _TypeAlias = OutcomeRetryLater  # noqa: Y015
+Global___OutcomeNotPossible: _TypeAlias = OutcomeNotPossible  # noqa: Y015
+
+@_typing.final
+class OutcomeRefundReversed(_message.Message):
+    """A refund that had succeeded failed or was taken back. For a pending refund it means that the refund is declined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the captured hold."""
+    amount_minor: _builtins.int
+    """Amount that came back, in minor units; 0: the whole refund."""
+    currency: _builtins.str
+    """ISO 4217 code; if empty, the refund's."""
+    reason: _builtins.str
+    """The provider's reason."""
+    reference: _builtins.str
+    """The provider's reference of the refund. For a refund made by a person, it is the reference of its
+    OutcomeExternal.
+    """
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "reason", b"reason", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeRefundReversed: _TypeAlias = OutcomeRefundReversed  # noqa: Y015
+
+@_typing.final
+class OutcomeDispute(_message.Message):
+    """A dispute was opened or changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_MINOR_FIELD_NUMBER: _builtins.int
+    FEE_MINOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DUE_MS_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    dispute: _builtins.str
+    """The provider's id of the dispute."""
+    state: Global___DisputeState.ValueType
+    """State."""
+    amount_minor: _builtins.int
+    """Disputed amount, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code; if empty, the payment's."""
+    withdrawn_minor: _builtins.int
+    """Amount that the provider withdrew from the merchant, in minor units; 0 for an inquiry."""
+    fee_minor: _builtins.int
+    """Fee of the dispute, in minor units."""
+    reason: _builtins.str
+    """The provider's reason."""
+    evidence_due_ms: _builtins.int
+    """Time until which evidence can be submitted, in milliseconds since the epoch; 0 if there is none."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+        dispute: _builtins.str = ...,
+        state: Global___DisputeState.ValueType = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        withdrawn_minor: _builtins.int = ...,
+        fee_minor: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        evidence_due_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "dispute", b"dispute", "evidence_due_ms", b"evidence_due_ms", "fee_minor", b"fee_minor", "hold", b"hold", "reason", b"reason", "state", b"state", "withdrawn_minor", b"withdrawn_minor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeDispute: _TypeAlias = OutcomeDispute  # noqa: Y015
+
+@_typing.final
+class OutcomeFraudWarning(_message.Message):
+    """The card network suspects fraud."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    warning: _builtins.str
+    """The provider's id of the warning."""
+    reason: _builtins.str
+    """The provider's reason."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+        warning: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "reason", b"reason", "warning", b"warning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeFraudWarning: _TypeAlias = OutcomeFraudWarning  # noqa: Y015
+
+@_typing.final
+class OutcomeExternal(_message.Message):
+    """A person refunded, captured or voided at the provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    operation: _decisions_pb2.Operation.ValueType
+    """CAPTURE, VOID or REFUND."""
+    amount_minor: _builtins.int
+    """Amount in minor units; 0 for VOID."""
+    currency: _builtins.str
+    """ISO 4217 code; if empty, the payment's."""
+    reference: _builtins.str
+    """The provider's reference of the operation; required. One reference counts once."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+        operation: _decisions_pb2.Operation.ValueType = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "operation", b"operation", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeExternal: _TypeAlias = OutcomeExternal  # noqa: Y015
+
+@_typing.final
+class OutcomeFee(_message.Message):
+    """The provider charged a fee."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    reference: _builtins.str
+    """The provider's reference of the fee; required. One reference counts once."""
+    amount_minor: _builtins.int
+    """Amount in minor units; negative if a fee was returned."""
+    currency: _builtins.str
+    """ISO 4217 code; if empty, the payment's."""
+    kind: _builtins.str
+    """Kind of fee, in the provider's words."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "kind", b"kind", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeFee: _TypeAlias = OutcomeFee  # noqa: Y015
+
+@_typing.final
+class OutcomePaidOut(_message.Message):
+    """The provider paid the net amount of an order out to the merchant's bank account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PAYOUT_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    reference: _builtins.str
+    """The provider's reference of the order's share in the payout; required. One reference counts once."""
+    amount_minor: _builtins.int
+    """Amount in minor units; negative if the payout was reduced."""
+    currency: _builtins.str
+    """ISO 4217 code; if empty, the payment's."""
+    payout: _builtins.str
+    """The provider's id of the payout."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        payout: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "payout", b"payout", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomePaidOut: _TypeAlias = OutcomePaidOut  # noqa: Y015
+
+@_typing.final
+class OperatorCommand(_message.Message):
+    """Command of an operator. The decision says whether it was done: OperatorActed with the same request id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key of the caller, scoped to the group."""
+    operator: _builtins.str
+    """Identity of the operator, from the certificate of the caller."""
+    reason: _builtins.str
+    """Reason, for people; required."""
+    @_builtins.property
+    def action(self) -> _decisions_pb2.OperatorAction:
+        """The action."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        action: _decisions_pb2.OperatorAction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "operator", b"operator", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorCommand: _TypeAlias = OperatorCommand  # noqa: Y015
 
 @_typing.final
 class RefundCommand(_message.Message):

@@ -40,6 +40,18 @@ class _LedgerAccountEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LedgerA
     """Refunds in transit. The turnover is the sum of all refunds; the balance returns to zero."""
     LEDGER_ACCOUNT_SUSPENSE: _LedgerAccount.ValueType  # 6
     """Unexpected funds, until they are returned."""
+    LEDGER_ACCOUNT_OWED: _LedgerAccount.ValueType  # 7
+    """Due to shoppers, because the provider refused to return it or took it back."""
+    LEDGER_ACCOUNT_DISPUTES: _LedgerAccount.ValueType  # 8
+    """Withdrawn from the merchant by disputes that are open."""
+    LEDGER_ACCOUNT_FEES: _LedgerAccount.ValueType  # 9
+    """Fees of the provider."""
+    LEDGER_ACCOUNT_PAYOUTS: _LedgerAccount.ValueType  # 10
+    """Paid out to the merchant's bank account."""
+    LEDGER_ACCOUNT_ADJUSTMENTS: _LedgerAccount.ValueType  # 11
+    """Adjustments by operators that nothing else explains."""
+    LEDGER_ACCOUNT_OUTSIDE: _LedgerAccount.ValueType  # 12
+    """Minus all that the merchant paid to shoppers by other means than the provider."""
 
 class LedgerAccount(_LedgerAccount, metaclass=_LedgerAccountEnumTypeWrapper):
     """An account of the ledger. The balances of all accounts of a currency sum to zero."""
@@ -58,6 +70,18 @@ LEDGER_ACCOUNT_REFUNDS: LedgerAccount.ValueType  # 5
 """Refunds in transit. The turnover is the sum of all refunds; the balance returns to zero."""
 LEDGER_ACCOUNT_SUSPENSE: LedgerAccount.ValueType  # 6
 """Unexpected funds, until they are returned."""
+LEDGER_ACCOUNT_OWED: LedgerAccount.ValueType  # 7
+"""Due to shoppers, because the provider refused to return it or took it back."""
+LEDGER_ACCOUNT_DISPUTES: LedgerAccount.ValueType  # 8
+"""Withdrawn from the merchant by disputes that are open."""
+LEDGER_ACCOUNT_FEES: LedgerAccount.ValueType  # 9
+"""Fees of the provider."""
+LEDGER_ACCOUNT_PAYOUTS: LedgerAccount.ValueType  # 10
+"""Paid out to the merchant's bank account."""
+LEDGER_ACCOUNT_ADJUSTMENTS: LedgerAccount.ValueType  # 11
+"""Adjustments by operators that nothing else explains."""
+LEDGER_ACCOUNT_OUTSIDE: LedgerAccount.ValueType  # 12
+"""Minus all that the merchant paid to shoppers by other means than the provider."""
 Global___LedgerAccount: _TypeAlias = LedgerAccount  # noqa: Y015
 
 @_typing.final

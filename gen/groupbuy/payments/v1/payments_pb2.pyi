@@ -72,6 +72,34 @@ PAYMENT_STATE_REFUNDED: PaymentState.ValueType  # 9
 """Refunded in full."""
 Global___PaymentState: _TypeAlias = PaymentState  # noqa: Y015
 
+class _PaymentDisputeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PaymentDisputeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentDisputeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAYMENT_DISPUTE_STATE_UNSPECIFIED: _PaymentDisputeState.ValueType  # 0
+    """Not used."""
+    PAYMENT_DISPUTE_STATE_OPEN: _PaymentDisputeState.ValueType  # 1
+    """Open."""
+    PAYMENT_DISPUTE_STATE_WON: _PaymentDisputeState.ValueType  # 2
+    """Ended in favour of the merchant."""
+    PAYMENT_DISPUTE_STATE_LOST: _PaymentDisputeState.ValueType  # 3
+    """Ended in favour of the customer."""
+
+class PaymentDisputeState(_PaymentDisputeState, metaclass=_PaymentDisputeStateEnumTypeWrapper):
+    """State of a dispute."""
+
+PAYMENT_DISPUTE_STATE_UNSPECIFIED: PaymentDisputeState.ValueType  # 0
+"""Not used."""
+PAYMENT_DISPUTE_STATE_OPEN: PaymentDisputeState.ValueType  # 1
+"""Open."""
+PAYMENT_DISPUTE_STATE_WON: PaymentDisputeState.ValueType  # 2
+"""Ended in favour of the merchant."""
+PAYMENT_DISPUTE_STATE_LOST: PaymentDisputeState.ValueType  # 3
+"""Ended in favour of the customer."""
+Global___PaymentDisputeState: _TypeAlias = PaymentDisputeState  # noqa: Y015
+
 class _RefundState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -86,6 +114,8 @@ class _RefundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundSta
     """The money was refunded."""
     REFUND_STATE_DECLINED: _RefundState.ValueType  # 3
     """The provider declined. Another request can refund the amount."""
+    REFUND_STATE_REVERSED: _RefundState.ValueType  # 4
+    """The refund had succeeded and the provider took it back. The amount is owed; it is refunded again."""
 
 class RefundState(_RefundState, metaclass=_RefundStateEnumTypeWrapper):
     """State of a refund."""
@@ -98,7 +128,89 @@ REFUND_STATE_SUCCEEDED: RefundState.ValueType  # 2
 """The money was refunded."""
 REFUND_STATE_DECLINED: RefundState.ValueType  # 3
 """The provider declined. Another request can refund the amount."""
+REFUND_STATE_REVERSED: RefundState.ValueType  # 4
+"""The refund had succeeded and the provider took it back. The amount is owed; it is refunded again."""
 Global___RefundState: _TypeAlias = RefundState  # noqa: Y015
+
+@_typing.final
+class AmountOwed(_message.Message):
+    """An amount that is due to the customer, because the provider refused to return it or took it back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    amount_minor: _builtins.int
+    """Amount in minor units."""
+    reason: _builtins.str
+    """Reason."""
+    alarm: _builtins.bool
+    """Whether an operator has to act."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    refund: _builtins.str
+    """Id of the refund. Empty for a return of funds that no refund request caused."""
+    @_builtins.property
+    def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of the next attempt. Absent if none follows by itself."""
+
+    def __init__(
+        self,
+        *,
+        amount_minor: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        alarm: _builtins.bool = ...,
+        hold: _builtins.str = ...,
+        refund: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_time", b"next_attempt_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "amount_minor", b"amount_minor", "hold", b"hold", "next_attempt_time", b"next_attempt_time", "reason", b"reason", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmountOwed: _TypeAlias = AmountOwed  # noqa: Y015
+
+@_typing.final
+class Dispute(_message.Message):
+    """A dispute of a charge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DUE_TIME_FIELD_NUMBER: _builtins.int
+    dispute: _builtins.str
+    """The provider's id."""
+    state: Global___PaymentDisputeState.ValueType
+    """State."""
+    amount_minor: _builtins.int
+    """Disputed amount, in minor units."""
+    @_builtins.property
+    def evidence_due_time(self) -> _timestamp_pb2.Timestamp:
+        """Time until which evidence can be submitted. Absent if there is none."""
+
+    def __init__(
+        self,
+        *,
+        dispute: _builtins.str = ...,
+        state: Global___PaymentDisputeState.ValueType = ...,
+        amount_minor: _builtins.int = ...,
+        evidence_due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence_due_time", b"evidence_due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "dispute", b"dispute", "evidence_due_time", b"evidence_due_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Dispute: _TypeAlias = Dispute  # noqa: Y015
 
 @_typing.final
 class Payment(_message.Message):
@@ -119,6 +231,13 @@ class Payment(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
+    OWED_MINOR_FIELD_NUMBER: _builtins.int
+    OWED_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    EXTERNAL_REFUNDS_MINOR_FIELD_NUMBER: _builtins.int
+    SUSPENSE_MINOR_FIELD_NUMBER: _builtins.int
+    CAPTURE_BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    DISPUTED_MINOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}/orders/{order}/payment"""
     state: Global___PaymentState.ValueType
@@ -143,9 +262,29 @@ class Payment(_message.Message):
     """Version of the last decision of the group's payments."""
     consistency_token: _builtins.str
     """Consistency token: pass it to GetOrder, WatchOrder or ListOrders to see orders at least as new as this payment."""
+    owed_minor: _builtins.int
+    """Amount that is due to the customer, in minor units."""
+    external_refunds_minor: _builtins.int
+    """Amount refunded by persons at the provider, in minor units; part of refunded_minor or returned before a charge."""
+    suspense_minor: _builtins.int
+    """Unexpected funds that wait for their return, in minor units."""
+    disputed_minor: _builtins.int
+    """Amount that disputes took from the merchant for good, in minor units."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the last decision of the group's payments."""
+
+    @_builtins.property
+    def owed(self) -> _containers.RepeatedCompositeFieldContainer[Global___AmountOwed]:
+        """Its parts."""
+
+    @_builtins.property
+    def disputes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dispute]:
+        """Disputes of the charge."""
+
+    @_builtins.property
+    def capture_before_time(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the hold ends at the provider. Absent if it does not end or nothing is held."""
 
     def __init__(
         self,
@@ -163,10 +302,17 @@ class Payment(_message.Message):
         version: _builtins.int = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         consistency_token: _builtins.str = ...,
+        owed_minor: _builtins.int = ...,
+        owed: _abc.Iterable[Global___AmountOwed] | None = ...,
+        disputes: _abc.Iterable[Global___Dispute] | None = ...,
+        external_refunds_minor: _builtins.int = ...,
+        suspense_minor: _builtins.int = ...,
+        capture_before_time: _timestamp_pb2.Timestamp | None = ...,
+        disputed_minor: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capture_before_time", b"capture_before_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "amount_minor", b"amount_minor", "captured_minor", b"captured_minor", "consistency_token", b"consistency_token", "currency", b"currency", "held_minor", b"held_minor", "hold", b"hold", "name", b"name", "reason", b"reason", "refunded_minor", b"refunded_minor", "state", b"state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "amount_minor", b"amount_minor", "capture_before_time", b"capture_before_time", "captured_minor", b"captured_minor", "consistency_token", b"consistency_token", "currency", b"currency", "disputed_minor", b"disputed_minor", "disputes", b"disputes", "external_refunds_minor", b"external_refunds_minor", "held_minor", b"held_minor", "hold", b"hold", "name", b"name", "owed", b"owed", "owed_minor", b"owed_minor", "reason", b"reason", "refunded_minor", b"refunded_minor", "state", b"state", "suspense_minor", b"suspense_minor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
