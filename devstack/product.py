@@ -134,6 +134,7 @@ def _service(name: str, number: int = 0) -> Callable[[Layout], Child]:
             environment["METRICS_LISTEN"] = metrics
         if name in {"orders", "groups"}:
             environment["LINK_KEYS"] = f"local:{layout.link_key}"
+            environment["PROVIDERS"] = "simulated,stripe,wechat"
         if name == "payments":
             environment |= _accounts(layout)
             if number:

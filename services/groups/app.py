@@ -22,6 +22,8 @@ from services.groups.processors.sequencer import GroupInboxMapper
 from services.groups.settings import GroupsSettings
 from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
+from shared_kernel.payment_providers import capabilities_of
+from shared_kernel.provider_settings import provider_names
 from shared_kernel.share_link_settings import keys_of
 
 SERVICE = "groupbuy.groups.v1.GroupService"
@@ -43,7 +45,9 @@ def build(settings: GroupsSettings) -> ServiceSpec:
     group_servicer = GroupServicer(
         decider, publisher, replicas=replicas, trace_starter=TraceStarter(settings.trace_share)
     )
-    campaign_servicer = CampaignServicer(campaigns, publisher)
+    campaign_servicer = CampaignServicer(
+        campaigns, publisher, providers=capabilities_of(provider_names(settings.providers))
+    )
     return ServiceSpec(
         servicers=(
             Servicer(groups_pb2_grpc.add_GroupServiceServicer_to_server, group_servicer, SERVICE),

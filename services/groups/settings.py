@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
+from shared_kernel.provider_settings import DEFAULT as DEFAULT_PROVIDERS
+from shared_kernel.provider_settings import ProviderNames
 from shared_kernel.share_link_settings import LinkKeys
 
 
@@ -26,3 +28,6 @@ class GroupsSettings(ServiceSettings):
     link_keys: LinkKeys = SecretStr("")
     #: Prefix of the share token in the URL and the QR code of a link; empty for the token alone.
     link_base_url: str = Field(default="", max_length=1_000)
+    #: Payment providers of this installation, of simulated, stripe and wechat, separated by commas. A campaign is
+    #: refused unless one of them can take its currency, prices and window.
+    providers: ProviderNames = DEFAULT_PROVIDERS

@@ -15,6 +15,7 @@ from services.orders.processors.projection import OrdersProjection
 from services.orders.settings import OrdersSettings
 from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
+from shared_kernel.provider_settings import provider_names
 from shared_kernel.share_link_settings import keys_of
 
 SERVICE = "groupbuy.orders.v1.OrderService"
@@ -42,6 +43,7 @@ def build(settings: OrdersSettings) -> ServiceSpec:
                     replicas=replicas,
                     trace_starter=TraceStarter(settings.trace_share),
                     event_log=EventLog("services.orders.events", settings.event_lines_per_second),
+                    providers=provider_names(settings.providers),
                 ),
                 SERVICE,
             ),

@@ -9,6 +9,8 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
+from shared_kernel.provider_settings import DEFAULT as DEFAULT_PROVIDERS
+from shared_kernel.provider_settings import ProviderNames
 from shared_kernel.share_link_settings import LinkKeys
 
 
@@ -24,3 +26,6 @@ class OrdersSettings(ServiceSettings):
     #: The keys of share links, as the groups service has them; they verify the share tokens of orders. Empty: orders
     #: with a share token are refused.
     link_keys: LinkKeys = SecretStr("")
+    #: Payment providers of this installation, of simulated, stripe and wechat, separated by commas. Orders with payment
+    #: methods of other providers are refused. The simulated one moves no money.
+    providers: ProviderNames = DEFAULT_PROVIDERS

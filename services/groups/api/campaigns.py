@@ -6,7 +6,7 @@ Only a campaign that orders can open groups of is written, and only one under ea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid5
@@ -35,9 +35,11 @@ from eventlog.runtime.wall_clock import wall_clock_ms
 from services.groups.api import edits
 from services.groups.api import errors as refusals
 from services.groups.api.groups import PUBLISH_S, SOURCE
+from services.groups.api.payable import require_payable
 from services.groups.api.ports import Campaigns
 from services.groups.domain.terms import problems
 from shared_kernel.api_errors import campaign_not_found
+from shared_kernel.payment_providers import CAPABILITIES, Capabilities
 from shared_kernel.topics import CAMPAIGNS
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -55,10 +57,16 @@ class CampaignServicer(CampaignServiceServicer):
     """The service `groupbuy.groups.v1.CampaignService`."""
 
     def __init__(
-        self, campaigns: Campaigns, publisher: RecordPublisher, now_ms: Callable[[], int] = wall_clock_ms
+        self,
+        campaigns: Campaigns,
+        publisher: RecordPublisher,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        providers: Sequence[Capabilities] = tuple(CAPABILITIES.values()),
     ) -> None:
+        """`providers` are those of the installation: one of them has to be able to take a campaign."""
         self._campaigns = campaigns
         self._publisher = publisher
+        self._providers = providers
         self._now_ms = now_ms
         self._reading = CapacityLimiter(MAX_WAITING, SHARE)
         #: One lock for each id: a second call for an id sees what the first has written.
@@ -75,6 +83,8 @@ class CampaignServicer(CampaignServiceServicer):
         async with self._lock(key, deadline):
             stored = await self._campaigns.get_latest(key)
             if stored is None:
+                # A retry of a campaign that exists is not checked again: the providers may have changed.
+                require_payable(requested, self._providers)
                 stored = await self._store(key, edits.created(key, requested, self._now_ms()), deadline)
         if edits.input_fields(stored) != requested:
             raise refusals.campaign_exists(key)
@@ -111,7 +121,10 @@ class CampaignServicer(CampaignServiceServicer):
         fields = edits.fields(request)
 
         def edit(stored: Campaign) -> Campaign:
-            return edits.edited(stored, request.campaign, fields)
+            changed = edits.edited(stored, request.campaign, fields)
+            if changed != stored:
+                require_payable(changed, self._providers)
+            return changed
 
         return await self._edit(request.campaign.name, request.campaign.etag, edit, CallDeadline(context))
 

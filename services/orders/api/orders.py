@@ -6,7 +6,7 @@ not logged, because they contain the token of a payment method.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -43,6 +43,7 @@ from services.orders.api.listing import ANY_GROUP, Listing
 from services.orders.api.placing.batch_place_orders import BatchPlaceOrders
 from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
+from services.orders.api.placing.payment_methods import PaymentMethods
 from services.orders.api.placing.place_order import PlaceOrderHandler
 from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.reading import OrderSnapshot, Reader
@@ -50,6 +51,7 @@ from services.orders.domain.ids import OrderName, parse_order_name
 from services.orders.domain.model import OrderView
 from services.orders.domain.seat import REFUSALS
 from shared_kernel.campaign_table import FindsCampaigns
+from shared_kernel.payment_providers import CAPABILITIES
 from shared_kernel.share_links import Keys
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -68,13 +70,20 @@ class OrderServicer(OrderServiceServicer):
         replicas: LocalRouter | None = None,
         trace_starter: TraceStarter | None = None,
         event_log: EventLog | None = None,
+        providers: Iterable[str] = tuple(CAPABILITIES),
     ) -> None:
+        """`providers` are the names of the installation's payment providers."""
         self._replicas = replicas or LocalRouter()
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
         self._event_publisher = OrderEventPublisher(publisher, now_ms, trace_starter)
         self._place_order = PlaceOrderHandler(
-            self._reader, campaigns, self._event_publisher, Invitations(link_keys or Keys({}), now_ms), event_log
+            self._reader,
+            campaigns,
+            self._event_publisher,
+            Invitations(link_keys or Keys({}), now_ms),
+            PaymentMethods(providers),
+            event_log,
         )
         self._batch = BatchPlaceOrders(self._place_order, self._event_publisher, self._replicas)
         self._listing = Listing(self._reader, self._replicas)

@@ -42,6 +42,7 @@ def test_a_service_gets_broker_address_state_directory_and_name() -> None:
         "GROUPBUY_ORDERS_DRAIN_SECONDS": "3",
         "GROUPBUY_ORDERS_INSECURE": "true",
         "GROUPBUY_ORDERS_LINK_KEYS": f"local:{'0' * 64}",
+        "GROUPBUY_ORDERS_PROVIDERS": "simulated,stripe,wechat",
     }
 
 

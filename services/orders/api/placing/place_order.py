@@ -34,6 +34,7 @@ from services.orders.api.mapping import show_placed
 from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
 from services.orders.api.placing.parsed_order import ParsedOrder, parse_order
+from services.orders.api.placing.payment_methods import PaymentMethods
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders, OrderView
 from shared_kernel.api_errors import campaign_not_found, group_not_found
@@ -65,12 +66,14 @@ class PlaceOrderHandler:
         campaigns: FindsCampaigns,
         event_publisher: OrderEventPublisher,
         links: Invitations,
+        methods: PaymentMethods,
         event_log: EventLog | None = None,
     ) -> None:
         self._reader = reader
         self._campaigns = campaigns
         self._event_publisher = event_publisher
         self._links = links
+        self._methods = methods
         self._event_log = event_log or EventLog(__name__, 0)
         self._wait_final = CapacityLimiter(MAX_WAIT_FINAL, SHARE_WAIT_FINAL)
         self._unknown = CapacityLimiter(MAX_UNKNOWN, SHARE_UNKNOWN)
@@ -149,6 +152,7 @@ class PlaceOrderHandler:
         """Checks a request against campaign and group. False if one of them is not known here yet. Raises ApiError and
         NotReady."""
         self._links.check(parsed.request)
+        self._methods.check(parsed.request)
         campaign = self._campaigns.find(parsed.campaign)
         if campaign is None:
             return False
@@ -157,7 +161,7 @@ class PlaceOrderHandler:
             group = self._reader.find_opened(parsed.name.group)
             if group is None:
                 return False
-        _check_terms(parsed, campaign, group)
+        self._check_terms(parsed, campaign, group)
         return True
 
     async def _check_when_known(self, parsed: ParsedOrder, deadline: CallDeadline) -> None:
@@ -167,7 +171,26 @@ class PlaceOrderHandler:
             group = await self._reader.wait_opened(parsed.name.group, deadline)
             if group is None:
                 raise group_not_found(parsed.name.group)
-        _check_terms(parsed, campaign, group)
+        self._check_terms(parsed, campaign, group)
+
+    def _check_terms(self, parsed: ParsedOrder, campaign: Campaign, group: GroupOrders | None) -> None:
+        """Checks an order against its campaign and the group that it joins, if any. Raises ApiError."""
+        currency = campaign.currency
+        if group is None:
+            if campaign.archived:
+                raise refusals.campaign_archived(parsed.campaign)
+        else:
+            if group.campaign != parsed.campaign:
+                raise refusals.campaign_mismatch(parsed.campaign, group.campaign)
+            # The group's frozen terms apply, not the current campaign.
+            currency = group.currency or currency
+        shown = parsed.request.currency
+        if shown != currency:
+            raise refusals.currency_mismatch(shown, currency)
+        if group is None:
+            self._methods.check_opening(parsed.request, campaign)
+        else:
+            self._methods.check_joining(parsed.request, currency)
 
     async def _campaign(self, campaign_id: str, deadline: CallDeadline) -> Campaign:
         campaign = self._campaigns.find(campaign_id)
@@ -189,22 +212,6 @@ def _placed(parsed: ParsedOrder) -> BusinessEvent:
     name, request = parsed.name, parsed.request
     fields: dict[str, str | int] = {"group": name.group, "order": name.order, "campaign": parsed.campaign}
     return BusinessEvent("order placed", {**fields, "quantity": request.quantity, "currency": request.currency})
-
-
-def _check_terms(parsed: ParsedOrder, campaign: Campaign, group: GroupOrders | None) -> None:
-    """Checks an order against its campaign and the group that it joins, if any. Raises ApiError."""
-    currency = campaign.currency
-    if group is None:
-        if campaign.archived:
-            raise refusals.campaign_archived(parsed.campaign)
-    else:
-        if group.campaign != parsed.campaign:
-            raise refusals.campaign_mismatch(parsed.campaign, group.campaign)
-        # The group's frozen terms apply, not the current campaign.
-        currency = group.currency or currency
-    shown = parsed.request.currency
-    if shown != currency:
-        raise refusals.currency_mismatch(shown, currency)
 
 
 def fill_accepted(
