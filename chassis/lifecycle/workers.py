@@ -52,9 +52,9 @@ OPTIONS = """
 Options:
 
 --workers N
-    Run N processes of this service on this host, and restart those that fail. They have the instance
-    names INSTANCE-0, INSTANCE-1 and so on, state directories of their own, and ports that are 10
-    higher each. Webhooks arrive at the first one only.
+    Run N processes of this service on this host, and restart those that fail. They have the
+    instance names INSTANCE-0, INSTANCE-1 and so on, state directories of their own, and ports that
+    are 10 higher each. Webhooks arrive at the first one only.
 --hosts N
     Number of hosts that each run so many workers. Default 1. The number of all workers has to
     divide the number of partitions.
