@@ -41,6 +41,9 @@ WATCHED_S = 0.02
 #: Codes that gRPC itself answers without the contract's details: the deadline passed in the client, the request is
 #: larger than its limit, or the server is overloaded.
 OF_GRPC = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED})
+#: grpc.aio's client says this in place of the status when the server ends a stream that the client still writes to:
+#: https://github.com/grpc/grpc/issues/36066
+LOST_STATUS = "Internal error from Core"
 
 
 class LiveMethod:
@@ -72,6 +75,8 @@ class LiveMethod:
             metadata: Any = error.trailing_metadata() or ()
             trailing = {name: value for name, value in metadata}  # noqa: C416 - its type is no mapping
             if "grpc-status-details-bin" not in trailing and error.code() in OF_GRPC:
+                return Outcome(error.code(), "", [])
+            if self.descriptor.client_streaming and error.details() == LOST_STATUS:
                 return Outcome(error.code(), "", [])
             return Outcome(error.code(), checked(error.code(), error.details() or "", trailing), [])
         return Outcome(grpc.StatusCode.OK, "", answers)
