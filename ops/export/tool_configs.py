@@ -43,7 +43,7 @@ def tool_configs(topics: Sequence[TopicSpec], access: Access) -> dict[str, str]:
         "redpanda-console.yaml": documents(
             [_redpanda_console(types, access)], f"{_HEAD}\n{_secret(access, 'KAFKA_SASL_PASSWORD')}"
         ),
-        "kaf.yaml": documents([_kaf(types, access)], _HEAD),
+        "kaf.yaml": documents([_kaf(access)], _kaf_head(types)),
         "kafkactl.yaml": documents([_kafkactl(access)], _kafkactl_head(types, access)),
     }
 
@@ -131,7 +131,12 @@ def _redpanda_console(types: dict[str, str], access: Access) -> dict[str, Any]:
     return {"kafka": kafka, "serde": {"protobuf": protobuf}}
 
 
-def _kaf(types: dict[str, str], access: Access) -> dict[str, Any]:
+def _kaf_head(types: dict[str, str]) -> str:
+    commands = [f"  kaf consume {topic} --proto-include {PROTOS} --proto-type {name}" for topic, name in types.items()]
+    return "\n".join([_HEAD, "The type is an argument:", *commands])
+
+
+def _kaf(access: Access) -> dict[str, Any]:
     cluster: dict[str, Any] = {"name": "groupbuy", "brokers": access.addresses}
     if access.user:
         cluster |= {
@@ -139,8 +144,7 @@ def _kaf(types: dict[str, str], access: Access) -> dict[str, Any]:
             "TLS": {"cafile": CA},
             "security-protocol": "SASL_SSL",
         }
-    mapping = [{"name": topic, "proto-type": name, "proto-paths": [PROTOS]} for topic, name in types.items()]
-    return {"current-cluster": "groupbuy", "clusters": [cluster], "topics": mapping}
+    return {"current-cluster": "groupbuy", "clusters": [cluster]}
 
 
 def _kafkactl(access: Access) -> dict[str, Any]:
