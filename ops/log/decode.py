@@ -60,9 +60,9 @@ def line(spec: TopicSpec, record: Any) -> str:
     return printable(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {content}")
 
 
-def as_object(spec: TopicSpec, record: Any) -> dict[str, Any]:
-    """The record's place, its headers, and its content by field names."""
-    message = decode(spec, record)
+def as_object(spec: TopicSpec, record: Any, message: Message | None = None) -> dict[str, Any]:
+    """The record's place, its headers, and its content by field names: of `message`, else of the record."""
+    message = message or decode(spec, record)
     return {
         **place_of(record, record.topic),
         "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},

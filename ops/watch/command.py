@@ -85,7 +85,7 @@ def watch(
         kafka=address,
         state=str(state or DEFAULT_STATE),
         workers=1 if once else workers or min(_MAX_WORKERS, os.cpu_count() or 1),
-        statements=tuple(_statement(one) for one in statement or ()),
+        statements=tuple(parse_statement(one) for one in statement or ()),
         statement_every_s=statement_every_s,
         once=once,
     )
@@ -146,7 +146,8 @@ def _print(out: Output, totals: Totals, view: View) -> None:
         out.line("every invariant holds")
 
 
-def _statement(text: str) -> Statement:
+def parse_statement(text: str) -> Statement:
+    """The statement of `[provider=]address or file`. Raises OpsError."""
     name, equals, place = text.partition("=")
     provider, place = (name, place) if equals else (PROVIDERS[0], text)
     if provider not in PROVIDERS:

@@ -30,9 +30,19 @@ _PROGRESS: Packed[Progress] = Packed(Progress)
 class Processes:
     """The workers of one watch."""
 
-    def __init__(self, job: Job, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        on_report: Callable[[Any], None],
+        *,
+        main: Callable[[Job, Connection], None] | None = None,
+        decode: Callable[[bytes], Any] = _PROGRESS.decode,
+    ) -> None:
+        """`on_report` receives each decoded report. `main`, by default `work`, is what a worker process runs."""
         self._job = job
-        self._on_progress = on_progress
+        self._on_report = on_report
+        self._main = main or work
+        self._decode = decode
         self._running: list[Any] = []
         #: Workers that ended by themselves.
         self.restarts = 0
@@ -51,7 +61,7 @@ class Processes:
     async def _once(self, job: Job) -> int | None:
         context = get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(job, sender), daemon=True)
+        process = context.Process(target=self._main, args=(job, sender), daemon=True)
         # Blocks for a moment only: the child imports its modules after it has been started.
         process.start()
         sender.close()
@@ -62,7 +72,7 @@ class Processes:
         def receive() -> None:
             try:
                 while receiver.poll():
-                    self._on_progress(_PROGRESS.decode(receiver.recv_bytes()))
+                    self._on_report(self._decode(receiver.recv_bytes()))
             except (EOFError, OSError):
                 loop.remove_reader(receiver.fileno())
                 ended.set_result(None)
@@ -82,13 +92,18 @@ class Processes:
 
 def work(job: Job, connection: Connection) -> None:
     """The main function of a worker process."""
+    prepare("watch", f"watch-{job.worker}")
+    asyncio.run(Worker(job, lambda progress: connection.send_bytes(_PROGRESS.encode(progress))).run())
+
+
+def prepare(service: str, instance: str) -> None:
+    """Sets up a worker process: signals, log, interpreter, and an end together with its parent."""
     # Ctrl-C goes to the whole process group; the parent ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    telemetry.configure(level="INFO", form="json", service="watch", instance=f"watch-{job.worker}")
+    telemetry.configure(level="INFO", form="json", service=service, instance=instance)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     interpreter.tune()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    asyncio.run(Worker(job, lambda progress: connection.send_bytes(_PROGRESS.encode(progress))).run())
 
 
 def _end_with_parent() -> None:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
@@ -71,6 +72,8 @@ class Job(Struct, frozen=True):
     statement_every_s: float = 3600.0
     #: End after the first round, and the first comparison of each statement.
     once: bool = False
+    #: Seconds between two rounds.
+    poll_s: float = POLL_S
 
 
 class Progress(Struct, array_like=True):
@@ -88,12 +91,27 @@ class Progress(Struct, array_like=True):
     compared: list[Compared] = []
 
 
+class Observer(Protocol):
+    """Sees what a worker folds. Called on the worker's event loop, so each call has to be short."""
+
+    def opened(self, audit: IncrementalAudit) -> None:
+        """The state is open; the logs are read on from there. Called again after each interruption."""
+
+    def took(self, topic: str, records: Sequence[Any]) -> None:
+        """Records of one partition are folded."""
+
+    def ended_round(self, audit: IncrementalAudit) -> None:
+        """A round is complete, and the cases are a consistent cut."""
+
+
 class Worker:
     """One worker."""
 
-    def __init__(self, job: Job, report: Callable[[Progress], None]) -> None:
+    def __init__(self, job: Job, report: Callable[[Progress], None], observer: Observer | None = None) -> None:
+        """`report` is called after each round, and about once a second within a round."""
         self._job = job
         self._report = report
+        self._observer = observer
         self._rounds = 0
         self._folded = 0
         self._behind = 0
@@ -131,6 +149,8 @@ class Worker:
             await verify(kafka, database)
             audit = IncrementalAudit(database, number, known.skipped)
             audit.skip(known.skipped)
+            if self._observer is not None:
+                self._observer.opened(audit)
             async with Reader(job.kafka, TOPICS, mine, skipped=known.skipped, fetch_bytes=FETCH_BYTES) as reader:
                 begins = await reader.beginnings()
                 reader.seek({place: audit.begins_at(*place, offset) for place, offset in begins.items()})
@@ -153,6 +173,8 @@ class Worker:
     ) -> bool:
         def take(topic: str, records: list[object]) -> None:
             audit.take(topic, records)  # type: ignore[arg-type]
+            if self._observer is not None:
+                self._observer.took(topic, records)
             self._folded += len(records)
             self._behind = max(0, self._behind - len(records))
             if time.monotonic() - self._reported_s >= REPORT_S:
@@ -166,6 +188,8 @@ class Worker:
             self._behind = sum(max(0, end - positions.get(place, 0)) for place, end in ends.items())
             await reader.read_to_end(take, LEAD_MS)
             audit.end_round()
+            if self._observer is not None:
+                self._observer.ended_round(audit)
             self._rounds += 1
             self._step_check()
             self._send(audit.totals)
@@ -177,7 +201,7 @@ class Worker:
                 read_registry_s = time.monotonic()
                 if (await log_registry.read(kafka)).skipped != skipped:
                     return False
-            await asyncio.sleep(0 if self._check is not None else POLL_S)
+            await asyncio.sleep(0 if self._check is not None else self._job.poll_s)
 
     async def _begin_check(self, audit: IncrementalAudit, number: int, mine: Sequence[int]) -> None:
         if self._check is not None or not self._rounds:

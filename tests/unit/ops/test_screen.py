@@ -30,7 +30,7 @@ from ops.demo.board import Board
 from ops.demo.screen.results import by_group, members
 from ops.errors import OpsError
 from ops.ledger import command as ledger
-from ops.log import decode, invites, replay, show, what_if
+from ops.log import decode, history, invites, replay, show, what_if
 from ops.log.describe import event_line
 from ops.log.simulated import Outcome
 from ops.log.what_if import Compared
@@ -141,9 +141,9 @@ def test_tail_and_show(spec: Any, message: Any, screen: io.StringIO) -> None:
         assert not unsafe(text)
         assert "\n" not in text
     assert decode.as_object(spec, one)["key"] == ALL
-    if spec in show.HISTORY:
-        for line in show._lines([show.Entry(spec, one, decode.decode(spec, one))], None):
-            console.console().print(line, soft_wrap=True)
+    if spec in history.HISTORY:
+        for line in history.lines([history.Entry(spec, one, decode.decode(spec, one))]):
+            console.console().print(show.styled(line), soft_wrap=True)
         safe(screen)
 
 
