@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from chassis.lifecycle.settings import ServiceSettings
 from chassis.lifecycle.variables import Variable, variables
+from console.settings import ConsoleSettings
 from ops.security import OpsSettings
 from services.groups.settings import GroupsSettings
 from services.orders.settings import OrdersSettings
@@ -38,6 +39,8 @@ def page() -> str:
     for settings in SERVICES:
         lines += ["", f"## {settings.service.capitalize()}", "", *_table(_own(settings, common))]
     lines += ["", "## Simulated provider", "", "`python -m simulators.psp`.", "", *_table(variables(ProviderSettings))]
+    lines += ["", "## Console", "", "`python -m console`; see [the console](console.md).", ""]
+    lines += _table(variables(ConsoleSettings))
     lines += [
         "",
         "## Command line",

@@ -15,6 +15,7 @@ _SECTIONS = {
         "Served by `groupbuy-ops watch`, which follows all topics and committed offsets and shares no fold with the "
         "services. It still speaks when a service is dead.",
     ),
+    Source.CONSOLE: ("Console", "Served by `python -m console` at `GROUPBUY_CONSOLE_METRICS_LISTEN`."),
 }
 
 

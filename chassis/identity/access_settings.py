@@ -6,7 +6,7 @@ Encryption is on by default; only `insecure` turns it off.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,9 @@ def _upper(value: object) -> object:
 
 class SecuritySettings(BaseSettings):
     """The certificates for gRPC, or none on a developer's machine."""
+
+    #: Short name of the process, for messages.
+    service: ClassVar[str]
 
     #: Turns encryption and authorisation off: every caller is `local` and may call every method. For one machine only.
     insecure: bool = False

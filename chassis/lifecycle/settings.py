@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from chassis.identity.access_settings import SENTENCE, KafkaSettings
+from chassis.identity.access_settings import SENTENCE, KafkaSettings, SecuritySettings
 from chassis.lifecycle.variables import Shape, unknown_variables
 from chassis.telemetry.redaction import REDACTED, is_secret
 from eventlog.broker.security import Kafka
@@ -124,7 +124,7 @@ class ServiceSettings(KafkaSettings):
         return self.cluster(self.kafka)
 
 
-S = TypeVar("S", bound=ServiceSettings)
+S = TypeVar("S", bound=SecuritySettings)
 
 
 def load(settings: type[S], **overrides: Any) -> S:
@@ -144,7 +144,7 @@ def load(settings: type[S], **overrides: Any) -> S:
     return read
 
 
-def _sentence(settings: type[ServiceSettings], error: dict[str, Any]) -> str:
+def _sentence(settings: type[SecuritySettings], error: dict[str, Any]) -> str:
     name = settings.variable(".".join(str(part) for part in error["loc"]))
     if error["type"] == "missing":
         return f"{name} is not set"

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings
 
 PREFIX = "GROUPBUY_"
 #: Second parts of our variables' names. The processes of one machine may share an environment.
-PROCESSES = ("ORDERS", "GROUPS", "PAYMENTS", "SIMPROVIDER", "OPS")
+PROCESSES = ("ORDERS", "GROUPS", "PAYMENTS", "SIMPROVIDER", "OPS", "CONSOLE")
 
 _FIELD = re.compile(r"    ([a-z]\w*)\s*:")
 _COMMENT = re.compile(r"    #: ?(.*)")

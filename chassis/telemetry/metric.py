@@ -24,6 +24,7 @@ class Source(StrEnum):
     SERVICES = "services"
     PAYMENTS = "payments"
     WATCH = "watch"
+    CONSOLE = "console"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,12 @@ LABELS: dict[str, str] = {
     "older_than": "0, 1h, 1d, 5d",
     "operation": "authorise, sale, capture, void, refund",
     "outcome": "decided, repeat, nothing, faulted",
-    "provider": "simulated, stripe, wechat",
+    "provider": "simulated, stripe, wechat, unknown",
     "python": "version of the interpreter",
     "reason": "OVERLOADED, RATE_LIMITED and the other error reasons of RESOURCE_EXHAUSTED",
     "result": (
         "provider calls: done, action_required, declined, hold_gone, absent, retry_later, not_possible, news, raised; "
-        "notifications: appended, ignored, refused, failed"
+        "notifications: appended, ignored, foreign, refused, failed"
     ),
     "service": "orders, groups, payments",
     "topic": "the topics of the topic registry",

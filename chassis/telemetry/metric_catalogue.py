@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from chassis.telemetry import metrics_of_services, metrics_of_watch
+from chassis.telemetry import metrics_of_console, metrics_of_services, metrics_of_watch
 from chassis.telemetry.metric import Metric
 
 
@@ -17,8 +17,12 @@ def _metrics_of(module: ModuleType) -> tuple[Metric, ...]:
     return tuple(one for one in vars(module).values() if isinstance(one, Metric))
 
 
-#: Every metric: first those of the services, then those of `groupbuy-ops watch`.
-CATALOGUE: tuple[Metric, ...] = (*_metrics_of(metrics_of_services), *_metrics_of(metrics_of_watch))
+#: Every metric: those of the services, of `groupbuy-ops watch`, and of the console.
+CATALOGUE: tuple[Metric, ...] = (
+    *_metrics_of(metrics_of_services),
+    *_metrics_of(metrics_of_watch),
+    *_metrics_of(metrics_of_console),
+)
 #: The same by name.
 BY_NAME: dict[str, Metric] = {one.name: one for one in CATALOGUE}
 if len(BY_NAME) != len(CATALOGUE):

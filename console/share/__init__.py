@@ -1,0 +1,1 @@
+"""The public page that a share link opens."""

@@ -1,0 +1,1 @@
+"""HTTP for both listeners: templates, headers, streams of events, authentication."""
