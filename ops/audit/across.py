@@ -5,6 +5,7 @@ With `settled`, everything that is pending is a violation. Without it, pending w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ops.audit.cases import Case, Placed
@@ -24,6 +25,8 @@ class Scope:
     #: Whether these topics still have their first records.
     orders_whole: bool = True
     payment_inbox_whole: bool = True
+    #: Whether the records come in the order in which they were written, so that every cause is known before its effect.
+    causal: bool = False
 
 
 class AcrossLogs:
@@ -49,10 +52,23 @@ class AcrossLogs:
         # A fixed iteration order: two audits of one log print the same text.
         for order in {**case.placed, **group.seats, **case.group_payments.payments}:
             self._check_order(order)
-        for refund, order in case.refunds.items():
+        for refund, command in case.refunds.items():
+            order = command.order
             payment = case.group_payments.payments.get(order)
-            if payment is None or refund not in payment.refunds:
+            request = None if payment is None else payment.refunds.get(refund)
+            if request is None:
                 self._pending(Invariant.ENDS_IN_TIME, order, f"refund {refund} is not decided")
+            elif request.amount not in (0, command.amount_minor or request.left):
+                what = (
+                    f"refund {refund} of {request.amount}, requested was {command.amount_minor or 'all that is left'}"
+                )
+                self._violation(Invariant.RIGHT_AMOUNT, order, what)
+
+    def check_orders(self, orders: Iterable[str]) -> None:
+        """The same for some orders of the group alone."""
+        if not self._case.trimmed:
+            for order in orders:
+                self._check_order(order)
 
     def _check_order(self, order: str) -> None:
         case = self._case
@@ -125,10 +141,15 @@ class AcrossLogs:
                 f"a hold of {payment.requested_minor} {payment.currency} was requested, "
                 f"the seat has {seat.hold_minor} {seat.currency or 'and no currency'}",
             )
+        if payment.hold_requests > 1 and payment.renewed_minor not in (seat.hold_minor, seat.to_settle_minor):
+            what = f"a hold of {payment.renewed_minor} is requested again, due is {seat.to_settle_minor}"
+            self._violation(Invariant.RIGHT_AMOUNT, seat.order, what)
         for reference, hold in payment.holds.items():
-            if hold.suspense:
+            if hold.unexpected:
                 continue
-            if hold.held > seat.hold_minor or hold.currency != seat.currency:
+            if hold.void_requested and reference == seat.hold and self._is_needed(seat):
+                self._violation(Invariant.ONE_END_OF_ORDER, seat.order, f"hold {reference} of a member is voided")
+            if hold.held not in (seat.hold_minor, seat.to_settle_minor) or hold.currency != seat.currency:
                 self._violation(
                     Invariant.RIGHT_AMOUNT,
                     seat.order,
@@ -138,7 +159,7 @@ class AcrossLogs:
             return
         confirmed_by = payment.holds.get(seat.hold)
         if confirmed_by is None:
-            self._pending(
+            self._missing(
                 Invariant.HELD_IS_ACCOUNTED_FOR,
                 seat.order,
                 f"confirmed by hold {seat.hold}, which is not in the payment log",
@@ -148,11 +169,17 @@ class AcrossLogs:
                 Invariant.RIGHT_AMOUNT, seat.order, f"confirmed by a hold of {confirmed_by.held}, not {seat.hold_minor}"
             )
 
+    def _is_needed(self, seat: Seat) -> bool:
+        return self._case.group.state is GroupState.FORMING and seat.state.seated
+
     def _check_charge(self, seat: Seat, payment: Payment) -> None:
         group, order = self._case.group, seat.order
         captured = [hold for hold in payment.holds.values() if hold.captures]
-        if payment.capture_cause >= 0 or captured:
-            self._check_completed_before(order, payment)
+        if payment.capture_cause >= 0:
+            self._check_completed_before(order, payment.capture_cause)
+        # The provider may capture an order that is to be released; it is refunded.
+        if payment.unasked_cause >= 0 and not seat.release_requested:
+            self._check_completed_before(order, payment.unasked_cause)
         for hold in captured:
             if order not in group.members:
                 continue
@@ -165,7 +192,7 @@ class AcrossLogs:
                 )
         if seat.state is SeatState.SETTLED:
             if not captured:
-                self._pending(
+                self._missing(
                     Invariant.RIGHT_AMOUNT,
                     order,
                     f"settled at {seat.settled_minor}, and no capture is in the payment log",
@@ -175,7 +202,7 @@ class AcrossLogs:
         elif captured and not seat.state.final:
             self._pending(Invariant.ONE_END_OF_ORDER, order, "captured, and not yet settled in the group log")
 
-    def _check_completed_before(self, order: str, payment: Payment) -> None:
+    def _check_completed_before(self, order: str, cause: int) -> None:
         case = self._case
         if order not in case.group.members:
             state = case.group.state.name
@@ -189,11 +216,11 @@ class AcrossLogs:
                 self._violation(
                     Invariant.CAPTURE_AFTER_COMPLETION, order, "captured before the completion was in the payment inbox"
                 )
-        elif payment.capture_cause < case.completion_input:
+        elif cause < case.completion_input:
             self._violation(
                 Invariant.CAPTURE_AFTER_COMPLETION,
                 order,
-                f"capture decided at input {payment.capture_cause}, before the completion at {case.completion_input}",
+                f"capture decided at input {cause}, before the completion at {case.completion_input}",
             )
 
     def _check_release(self, seat: Seat, payment: Payment) -> None:
@@ -201,7 +228,7 @@ class AcrossLogs:
         if payment.released and not seat.release_requested:
             self._violation(Invariant.ONE_END_OF_ORDER, order, "payments released it without a request of the group")
         if seat.released and not payment.released:
-            self._pending(Invariant.HELD_IS_ACCOUNTED_FOR, order, "released in the group log, not in the payment log")
+            self._missing(Invariant.HELD_IS_ACCOUNTED_FOR, order, "released in the group log, not in the payment log")
         if seat.release_requested and not seat.released:
             self._pending(Invariant.ENDS_IN_TIME, order, "its release is requested and not done")
 
@@ -224,9 +251,16 @@ class AcrossLogs:
     def _violation(self, invariant: Invariant, order: str, what: str) -> None:
         self._findings.breach(invariant, self._case.key, order, what)
 
+    def _missing(self, invariant: Invariant, order: str, what: str) -> None:
+        """Records that a cause is not in its log: pending work, unless every cause has to be known."""
+        if self._scope.causal:
+            self._violation(invariant, order, what)
+        else:
+            self._pending(invariant, order, what)
+
     def _pending(self, invariant: Invariant, order: str, what: str) -> None:
         """Records a violation if everything should be settled, else pending work."""
         if self._scope.settled:
             self._violation(invariant, order, what)
-        else:
+        elif not self._scope.causal:
             self._findings.add_pending(f"group {self._case.key}" + (f" order {order}" if order else "") + f": {what}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.audit.across import AcrossLogs
 from ops.audit.cases import Case
+from ops.audit.causes import Causes
 from ops.audit.findings import Findings, Invariant
 from ops.audit.fold import LogFold, Place, Record
 from ops.audit.group.membership import GroupState
@@ -19,11 +21,22 @@ from ops.audit.report import Report
 class Auditor:
     """An independent check of all logs."""
 
-    def __init__(self, partitions: int | None = None, skipped: Collection[Place] = frozenset()) -> None:
-        """See LogFold."""
+    def __init__(
+        self,
+        partitions: int | None = None,
+        skipped: Collection[Place] = frozenset(),
+        *,
+        with_inputs: bool = False,
+        findings: Findings | None = None,
+    ) -> None:
+        """`partitions` and `skipped`: see LogFold.
+
+        `with_inputs`: the inbox of the groups is read, too, and decisions are compared with it. `findings` receives
+        what records show as they are taken.
+        """
         self._cases: dict[str, Case] = {}
-        self._findings = Findings()
-        self._fold = LogFold(self._case, self._findings, partitions, skipped)
+        self._findings = findings if findings is not None else Findings()
+        self._fold = LogFold(self._case, self._findings, partitions, skipped, Causes() if with_inputs else None)
 
     def begins_at(self, topic: str, partition: int, offset: int) -> None:
         """Sets the first offset of a partition. It is greater than 0 if the log was trimmed."""
@@ -38,6 +51,16 @@ class Auditor:
         if case is None:
             case = self._cases[key] = Case(key, self._findings)
         return case
+
+    @property
+    def cases(self) -> Mapping[str, Case]:
+        """The cases by group."""
+        return self._cases
+
+    def check_orders(self, group: str, orders: Iterable[str]) -> None:
+        """Compares the logs about some orders now. The records have to come in the order in which they were written."""
+        scope = replace(self._fold.scope(settled=False), causal=True)
+        AcrossLogs(self._case(group), scope, self._findings).check_orders(orders)
 
     def pending(self) -> list[str]:
         """A sample of the pending work; empty if everything is settled."""
@@ -61,6 +84,9 @@ class Auditor:
         findings = self._findings.copy()
         for one in self._fold.unreadable.values():
             findings.breach(one.invariant, one.group, one.order, one.what)
+        if waiting := self._fold.waiting():
+            what = f"{waiting} decisions are caused by inputs that are not in the inbox"
+            findings.breach(Invariant.FOLLOWS_INPUT, "", "", what)
         cases = self._cases
         for case in cases.values():
             AcrossLogs(case, self._fold.scope(settled=settled), findings).check()

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from ops.audit.findings import Findings
 from ops.audit.group.decisions import GroupFold
+from ops.audit.group.inputs import GroupInputs
 from ops.audit.money.group_payments import GroupPaymentsFold
 
 
@@ -31,6 +32,13 @@ class Placed(Struct, array_like=True, gc=False):
         )
 
 
+class RefundInput(Struct, array_like=True, gc=False):
+    """The first command of a refund: its order, and its amount in minor units, 0 for all that is left."""
+
+    order: str
+    amount_minor: int
+
+
 class Case:
     """The records of one group, folded."""
 
@@ -40,6 +48,7 @@ class Case:
         "completion_input",
         "group",
         "group_payments",
+        "inputs",
         "key",
         "placed",
         "refunds",
@@ -57,8 +66,10 @@ class Case:
         self.cancel_requested: set[str] = set()
         #: The offset of the group's completion in the payment inbox; -1 before it.
         self.completion_input = -1
-        #: Refund requests in the payment inbox: refund -> order.
-        self.refunds: dict[str, str] = {}
+        #: Refund requests in the payment inbox, by refund.
+        self.refunds: dict[str, RefundInput] = {}
+        #: The group's inputs; None if its inbox is not read.
+        self.inputs: GroupInputs | None = None
         #: The broker's time of the newest record, in milliseconds since the epoch.
         self.at_ms = 0
 

@@ -28,6 +28,7 @@ class Invariant(IntEnum):
     BOOKS_EQUAL = 15
     CHAIN = 16
     PARTITION = 17
+    FOLLOWS_INPUT = 18
 
 
 TITLES: dict[Invariant, str] = {
@@ -48,6 +49,7 @@ TITLES: dict[Invariant, str] = {
     Invariant.BOOKS_EQUAL: "the provider's statement equals our books",
     Invariant.CHAIN: "hash chain intact",
     Invariant.PARTITION: "every group is in the partition of its key",
+    Invariant.FOLLOWS_INPUT: "decisions follow from their inputs: terms, seats, refusals and times",
 }
 
 

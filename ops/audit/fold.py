@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
@@ -19,20 +20,23 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from eventlog.core.partitioner import partition_of
 from eventlog.records.envelope import header
 from ops.audit.across import Scope
-from ops.audit.cases import Case, Placed
+from ops.audit.cases import Case, Placed, RefundInput
+from ops.audit.causes import Causes, InboxPartition
 from ops.audit.findings import Findings, Invariant, Violation
-from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
-
-D = TypeVar("D", GroupDecision, PaymentDecision)
+from ops.audit.group.inputs import GroupInputs
+from shared_kernel.topics import ALL, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 
 #: Topic, partition, offset and SHA-256 of the value of a record.
 Place = tuple[str, int, int, bytes]
 
+_INBOXES = frozenset({GROUP_INBOX.name, PAYMENT_INBOX.name})
 DEAD_LETTERS = frozenset(spec.name for spec in ALL if spec.message is None)
 
-#: Topics of an audit, in the order in which their end offsets are read: effects before causes. So in a running system
+#: Topics of `watch`, in the order in which their end offsets are read: effects before causes. So in a running system
 #: the cause of every effect is within the ends.
 TOPICS = (*sorted(DEAD_LETTERS), PAYMENT_LOG.name, PAYMENT_INBOX.name, GROUP_LOG.name, ORDERS.name)
+#: Topics of an audit: it also compares the decisions of groups with their inputs.
+AUDIT_TOPICS = (*TOPICS[:-1], GROUP_INBOX.name, ORDERS.name)
 
 
 class Record(Protocol):
@@ -61,12 +65,15 @@ class LogFold:
         findings: Findings,
         partitions: int | None = None,
         skipped: Collection[Place] = frozenset(),
+        causes: Causes | None = None,
     ) -> None:
         """`case_of` returns the case of a group, which then changes. `findings` receives the violations.
 
         `partitions` is the declared number of partitions; with None the partition of a key is not checked. `skipped`
-        are topic, partition, offset and SHA-256 of the records that deciders skip.
+        are topic, partition, offset and SHA-256 of the records that deciders skip. With `causes`, both inboxes are read
+        and every decision is compared with its input.
         """
+        self._causes = causes
         self._case = case_of
         self._findings = findings
         self._skipped = frozenset(skipped)
@@ -81,6 +88,7 @@ class LogFold:
         self._takers = {
             GROUP_LOG.name: self._group_decision,
             PAYMENT_LOG.name: self._payment_decision,
+            GROUP_INBOX.name: self._group_input,
             PAYMENT_INBOX.name: self._payment_input,
             ORDERS.name: self._order_fact,
         }
@@ -89,6 +97,8 @@ class LogFold:
         """Sets the first offset of a partition. It is greater than 0 if the log was trimmed."""
         if offset > 0:
             self.trimmed.add((topic, partition))
+            if self._causes is not None and topic in _INBOXES:
+                self._causes.of(topic, partition).begin = offset
 
     def scope(self, *, settled: bool) -> Scope:
         """The checks across logs that the logs read so far allow."""
@@ -103,31 +113,76 @@ class LogFold:
             self.records += count
             return
         taker = self._takers[topic]
+        inbox = None
         for record in records:
             self.records += 1
-            taker(record, (record.key or b"").decode(errors="replace"))
+            key = (record.key or b"").decode(errors="replace")
+            if self._causes is not None and topic in _INBOXES:
+                inbox = self._causes.of(topic, record.partition)
+                inbox.take(record.offset, key, record.timestamp)
+            taker(record, key)
+        if inbox is not None:
+            inbox.fold_ready()
+
+    def waiting(self) -> int:
+        """The number of decisions whose cause has not been read."""
+        return sum(1 for one in self._causes.partitions.values() for _ in one.waiting()) if self._causes else 0
 
     def _group_decision(self, record: Record, key: str) -> None:
-        self._decision(GROUP_LOG.name, GroupDecision(), lambda case: case.group.take, record, key)
+        self._decision(GROUP_LOG.name, GROUP_INBOX.name, GroupDecision(), record, key)
 
     def _payment_decision(self, record: Record, key: str) -> None:
-        self._decision(PAYMENT_LOG.name, PaymentDecision(), lambda case: case.group_payments.take, record, key)
+        self._decision(PAYMENT_LOG.name, PAYMENT_INBOX.name, PaymentDecision(), record, key)
 
     def _decision(
-        self,
-        topic: str,
-        decision: D,
-        take_of: Callable[[Case], Callable[[bytes, D, bool], bool]],
-        record: Record,
-        key: str,
+        self, topic: str, inbox: str, decision: GroupDecision | PaymentDecision, record: Record, key: str
     ) -> None:
         if not self._decode(decision, record, key, topic):
             return
-        trimmed = (topic, record.partition) in self.trimmed
+        if self._causes is None:
+            self._fold_decision(topic, decision, record, key, None)
+            return
+        causes = self._causes.of(inbox, record.partition)
+        causes.fold_after(decision.cause, lambda: self._fold_decision(topic, decision, record, key, causes))
+
+    def _fold_decision(
+        self,
+        topic: str,
+        decision: GroupDecision | PaymentDecision,
+        record: Record,
+        key: str,
+        causes: InboxPartition | None,
+    ) -> None:
         case = self._case(key)
         case.at_ms = max(case.at_ms, record.timestamp)
-        if not take_of(case)(record.value or b"", decision, trimmed):
+        trimmed = (topic, record.partition) in self.trimmed
+        value = record.value or b""
+        if isinstance(decision, GroupDecision):
+            group = case.group
+            if causes is not None and group.inputs is None and not group.chain.version:
+                # A group whose first input is no longer in the inbox is not compared with the others.
+                group.inputs = case.inputs if decision.cause >= causes.begin else None
+            before, chain = group.chain.time_ms, group.chain
+            new = group.take(value, decision, trimmed)
+        else:
+            before, chain = case.group_payments.chain.time_ms, case.group_payments.chain
+            new = case.group_payments.take(value, decision, trimmed)
+        if not new:
             self.duplicates += 1
+        elif causes is not None and not chain.trimmed:
+            self._check_cause(topic, decision, key, before, causes)
+
+    def _check_cause(
+        self, topic: str, decision: GroupDecision | PaymentDecision, key: str, before_ms: int, causes: InboxPartition
+    ) -> None:
+        at_ms = causes.at_ms(decision.cause, key)
+        about = f"{topic} version {decision.version}"
+        if at_ms is None:
+            what = f"{about} is caused by input {decision.cause}, which is of another group"
+            self._findings.breach(Invariant.FOLLOWS_INPUT, key, "", what)
+        elif at_ms >= 0 and decision.time_ms != max(before_ms, at_ms):
+            what = f"{about} has time {decision.time_ms}, its input gives {max(before_ms, at_ms)}"
+            self._findings.breach(Invariant.FOLLOWS_INPUT, key, "", what)
 
     def _decode(self, decision: GroupDecision | PaymentDecision, record: Record, key: str, topic: str) -> bool:
         try:
@@ -160,9 +215,23 @@ class LogFold:
             elif body == "refund":
                 case = self._case(key)
                 case.at_ms = max(case.at_ms, record.timestamp)
-                case.refunds[command.refund.refund] = command.refund.order
+                refund = command.refund
+                # The first command of an id counts; a later one with another payload is refused.
+                case.refunds.setdefault(refund.refund, RefundInput(refund.order, refund.amount_minor))
         except DecodeError as error:
             self._unreadable(PAYMENT_INBOX.name, record, key, f"can't be decoded: {error}")
+
+    def _group_input(self, record: Record, key: str) -> None:
+        message = GroupInput()
+        try:
+            message.ParseFromString(record.value or b"")
+            case = self._case(key)
+            case.at_ms = max(case.at_ms, record.timestamp)
+            if case.inputs is None:
+                case.inputs = GroupInputs()
+            case.inputs.take(record.offset, message)
+        except DecodeError as error:
+            self._unreadable(GROUP_INBOX.name, record, key, f"can't be decoded: {error}")
 
     def _order_fact(self, record: Record, key: str) -> None:
         fact = OrderFact()

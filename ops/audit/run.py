@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from eventlog.broker.topic_checks import common_partition_count, partition_counts
 from eventlog.core.errors import TopicsDiffer
 from ops.audit.auditor import Auditor
-from ops.audit.fold import TOPICS
+from ops.audit.fold import AUDIT_TOPICS, TOPICS
 from ops.audit.money.statement import statement
 from ops.audit.report import Report
 from ops.broker.connection import no_connection
@@ -38,7 +38,7 @@ class NotQuiet(TimeoutError):
 
 async def marks(kafka: str) -> Marks:
     """The end offsets of all topics, for an audit of later records. Valid only while nothing is pending."""
-    async with Reader(kafka, TOPICS) as reader:
+    async with Reader(kafka, AUDIT_TOPICS) as reader:
         return {(tp.topic, tp.partition): end for tp, end in (await reader.ends()).items()}
 
 
@@ -58,8 +58,9 @@ async def audit(
     """
     begun = monotonic()
     known = await _registry(kafka)
-    async with Reader(kafka, TOPICS, skipped=known.skipped) as reader:
-        auditor = await _auditor(reader, since, Auditor(await _declared(kafka, known), known.skipped))
+    async with Reader(kafka, AUDIT_TOPICS, skipped=known.skipped) as reader:
+        declared = await _declared(kafka, known)
+        auditor = await _auditor(reader, since, Auditor(declared, known.skipped, with_inputs=True))
         await reader.read_to_end(auditor.take)
     return await _report(auditor, provider, settled, acknowledged, begun)
 

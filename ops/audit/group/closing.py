@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_AT_DEADLINE
-from groupbuy.groups.v1.decisions_pb2 import GroupCompleted, GroupExpired, Terms
+from groupbuy.groups.v1.decisions_pb2 import GroupCompleted, GroupExpired
 
 from ops.audit.findings import Invariant
+from ops.audit.group.terms import FrozenTerms
 
 Problem = tuple[Invariant, str]
 
 
 def completion_problems(
-    terms: Terms, event: GroupCompleted, confirmed: Sequence[str], at_ms: int, deadline_ms: int
+    terms: FrozenTerms, event: GroupCompleted, confirmed: Sequence[str], at_ms: int, deadline_ms: int
 ) -> Iterator[Problem]:
     """Violations of a completion at `at_ms`. `confirmed` are the confirmed orders in the order of confirmation."""
     orders = list(event.orders)
@@ -28,13 +28,15 @@ def completion_problems(
             "completed with other orders than the confirmed ones"
             f" (missing {missing}, not confirmed {extra}, {len(orders)} in the event)",
         )
-    full = len(orders) >= terms.capacity and terms.close_policy != CLOSE_POLICY_AT_DEADLINE
-    if not (full or terms.solo) and at_ms < deadline_ms:
+    full = len(orders) >= terms.capacity and not terms.at_deadline
+    if not full and at_ms < deadline_ms:
         yield Invariant.ENDS_IN_TIME, f"completed {deadline_ms - at_ms} ms before its deadline, not full"
+    if event.house_filled and at_ms < deadline_ms:
+        yield Invariant.ENDS_IN_TIME, "completed virtually before its deadline"
     yield from _price_problems(terms, event, len(orders))
 
 
-def _price_problems(terms: Terms, event: GroupCompleted, members: int) -> Iterator[Problem]:
+def _price_problems(terms: FrozenTerms, event: GroupCompleted, members: int) -> Iterator[Problem]:
     if terms.solo:
         wanted = (1, terms.solo_price_minor)
     else:
@@ -55,12 +57,16 @@ def _price_problems(terms: Terms, event: GroupCompleted, members: int) -> Iterat
 
 
 def expiry_problems(
-    terms: Terms | None, event: GroupExpired, members: int, at_ms: int, deadline_ms: int
+    terms: FrozenTerms | None, event: GroupExpired, members: int, at_ms: int, deadline_ms: int
 ) -> Iterator[Problem]:
     """Violations of an expiry at `at_ms` with `members` confirmed members."""
     if event.members != members:
         yield Invariant.ONE_END_OF_GROUP, f"expired with {event.members} members, {members} are confirmed"
-    if terms is None or terms.solo:
+    if terms is None:
+        return
+    if terms.solo:
+        if members:
+            yield Invariant.ONE_END_OF_GROUP, "a solo purchase expired though it is paid"
         return
     enough = min(terms.house_fill_members or terms.tiers[0].members, terms.tiers[0].members)
     if members >= enough:

@@ -12,6 +12,10 @@ from ops.audit.findings import Invariant
 from ops.audit.group.closing import completion_problems, expiry_problems
 from ops.audit.group.membership import GroupState, Membership
 from ops.audit.group.seats import SeatState
+from ops.audit.group.terms import frozen
+
+#: Orders of the waitlist that one decision may seat; the next decision continues.
+PROMOTIONS_BATCH = 64
 
 
 class GroupFold(Membership):
@@ -27,13 +31,58 @@ class GroupFold(Membership):
             # Without its first decisions a group counts as closed, and only its chain is checked.
             return True
         self._at_ms = decision.time_ms
+        self._cause = decision.cause
+        self._events = decision.events
+        self._promoted = 0
+        self._to_return.clear()
+        before = self.state
         for body, event in bodies(decision, self._violation):
             self._HANDLERS[body](self, event)
-        if self.state is GroupState.FORMING and self._at_ms >= self.deadline_ms:
-            self._violation(
-                Invariant.ENDS_IN_TIME, f"still forming {self._at_ms - self.deadline_ms} ms after its deadline"
-            )
+        if self.state is GroupState.FORMING:
+            self._check_forming()
+        elif self.state is not before:
+            self._check_closed()
+        for order in self._to_return:
+            if not self.seats[order].release_requested:
+                self._violation(Invariant.ONE_END_OF_ORDER, "lost its seat, and its release is not requested", order)
         return True
+
+    def _check_forming(self) -> None:
+        """What holds after every decision of a forming group."""
+        terms, at_ms = self.terms, self._at_ms
+        if terms is None:
+            return
+        if at_ms >= self.deadline_ms:
+            self._violation(Invariant.ENDS_IN_TIME, f"still forming {at_ms - self.deadline_ms} ms after its deadline")
+        for order in self.reserved:
+            # Reservations end in their order, so the first one is enough.
+            if at_ms >= (until_ms := self.seats[order].reserved_until_ms):
+                self._violation(Invariant.ENDS_IN_TIME, f"keeps a seat that lapsed {at_ms - until_ms} ms ago", order)
+            break
+        members = len(self.confirmed)
+        if members >= terms.capacity and not terms.at_deadline:
+            self._violation(Invariant.ONE_END_OF_GROUP, f"full with {members} members, and not completed")
+        if self.waiting and self.taken < terms.capacity and self._promoted < PROMOTIONS_BATCH:
+            self._violation(Invariant.SEATS, f"a seat is free, and {len(self.waiting)} orders wait")
+        tiers, reached = terms.tiers, self.tiers_reached
+        if reached < len(tiers) and members >= tiers[reached].members:
+            self._violation(Invariant.RIGHT_AMOUNT, f"a tier of {tiers[reached].members} members is not announced")
+        leader = self.leader_order
+        if leader not in self.reserved and leader not in self.confirmed and (leader or self.confirmed):
+            self._violation(Invariant.RIGHT_AMOUNT, f"led by {leader or 'nobody'}, who has no seat")
+
+    def _check_closed(self) -> None:
+        """What holds after the decision that closed the group."""
+        if open_orders := [*self.reserved, *self.waiting]:
+            self._violation(Invariant.ONE_END_OF_ORDER, f"{self.state.name}, but {open_orders} are not released")
+        if self.state is not GroupState.COMPLETED:
+            if self.confirmed:
+                self._violation(Invariant.ONE_END_OF_ORDER, f"{self.state.name}, but it has members")
+            return
+        for order in self.members:
+            seat = self.seats.get(order)
+            if seat is None or seat.to_settle_minor < 0:
+                self._violation(Invariant.ONE_END_OF_ORDER, "a member whose settlement is not requested", order)
 
     # --- the group ---------------------------------------------------------------------------------------------------
 
@@ -41,19 +90,36 @@ class GroupFold(Membership):
         if self.state is not GroupState.NONE:
             self._violation(Invariant.ONE_END_OF_GROUP, "opened twice")
         self.state = GroupState.FORMING
-        self.terms = event.terms
+        self.terms = terms = frozen(event.terms.SerializeToString())
         self.deadline_ms = event.deadline_ms
         self.leader_order = event.leader_order
+        if event.deadline_ms != (deadline_ms := self._at_ms + terms.window_ms):
+            self._violation(
+                Invariant.ENDS_IN_TIME, f"its deadline is {event.deadline_ms}, its window gives {deadline_ms}"
+            )
+        if terms.rules_version <= 0:
+            self._violation(Invariant.FOLLOWS_INPUT, "opened without a version of the rules")
+        if self.inputs is not None:
+            for what in self.inputs.opening_problems(event, self._cause):
+                self._violation(Invariant.FOLLOWS_INPUT, what)
 
     def _leader_changed(self, event: Any) -> None:
+        first = next(iter(self.confirmed), "")
+        if event.order != first:
+            self._violation(
+                Invariant.RIGHT_AMOUNT, f"{event.order or 'nobody'} leads, the earliest member is {first or 'nobody'}"
+            )
+        if self.leader_order in self.confirmed:
+            self._violation(Invariant.RIGHT_AMOUNT, f"{event.order} leads, though {self.leader_order} has not left")
         self.leader_order = event.order
 
     def _tier_reached(self, event: Any) -> None:
-        terms = self.terms
-        rungs = [tier.unit_price_minor for tier in terms.tiers if tier.members == event.members] if terms else []
-        if rungs != [event.unit_price_minor]:
+        tiers = self.terms.tiers if self.terms is not None else ()
+        reached = self.tiers_reached
+        self.tiers_reached += 1
+        if reached >= len(tiers) or tiers[reached] != (event.members, event.unit_price_minor):
             self._violation(
-                Invariant.RIGHT_AMOUNT, f"tier {event.members} → {event.unit_price_minor} is not in its terms"
+                Invariant.RIGHT_AMOUNT, f"tier {event.members} → {event.unit_price_minor} is not the next of its terms"
             )
         if len(self.confirmed) < event.members:
             self._violation(
@@ -68,6 +134,8 @@ class GroupFold(Membership):
 
     def _completed(self, event: Any) -> None:
         self._end(GroupState.COMPLETED)
+        if event.leader_order not in self.confirmed:
+            self._violation(Invariant.RIGHT_AMOUNT, "completed, and the leader is no member")
         if event.leader_order != self.leader_order:
             self._violation(
                 Invariant.RIGHT_AMOUNT, f"the discount went to {event.leader_order}, which is not the leader's order"
@@ -87,6 +155,12 @@ class GroupFold(Membership):
 
     def _cancelled(self, event: Any) -> None:
         self._end(GroupState.CANCELLED)
+        if self._failed:
+            return
+        if self._at_ms >= self.deadline_ms:
+            self._violation(Invariant.ENDS_IN_TIME, "cancelled after its deadline")
+        if self.inputs is not None and not self.inputs.is_command(self._cause):
+            self._violation(Invariant.FOLLOWS_INPUT, "cancelled without a command")
 
     def _settled(self, event: Any) -> None:
         if self.settled or self.state is not GroupState.COMPLETED:

@@ -5,15 +5,21 @@ The part of GroupFold about single orders; decisions.py has the part about the g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar
 
-from groupbuy.groups.v1.decisions_pb2 import Terms
+from groupbuy.groups.v1 import decisions_pb2 as pb
 
 from ops.audit.chain import Chain
 from ops.audit.findings import Findings, Invariant
+from ops.audit.group.inputs import GroupInputs
 from ops.audit.group.seats import ALLOWED, ENDS, Seat, SeatState
+from ops.audit.group.terms import FrozenTerms
+
+DAY_MS = 86_400_000
+#: Orders that may wait in one group.
+MAX_WAITLIST = 2_000
 
 
 class GroupState(IntEnum):
@@ -26,42 +32,48 @@ class GroupState(IntEnum):
     CANCELLED = 4
 
 
+#: Reason of a refusal or of a release -> the only state of the group in which it is true.
+_REFUSED_IN: Mapping[int, GroupState] = {
+    pb.REFUSAL_REASON_GROUP_COMPLETED: GroupState.COMPLETED,
+    pb.REFUSAL_REASON_GROUP_EXPIRED: GroupState.EXPIRED,
+    pb.REFUSAL_REASON_GROUP_CANCELLED: GroupState.CANCELLED,
+}
+#: Reasons of a refusal after the rules failed on the order.
+_REFUSED_BY_FAULT = frozenset({pb.REFUSAL_REASON_GROUP_CANCELLED, pb.REFUSAL_REASON_UNREADABLE})
+_RELEASED_IN: Mapping[int, GroupState] = {
+    pb.RELEASE_REASON_GROUP_COMPLETED: GroupState.COMPLETED,
+    pb.RELEASE_REASON_GROUP_EXPIRED: GroupState.EXPIRED,
+    pb.RELEASE_REASON_GROUP_CANCELLED: GroupState.CANCELLED,
+    pb.RELEASE_REASON_FAULTED: GroupState.CANCELLED,
+}
+
+
 class Membership:
     """The seats and members of a group, and their outcomes."""
 
     __slots__ = (
-        "_at_ms",
-        "_findings",
-        "by_customer",
-        "chain",
-        "closed_ms",
-        "completed_version",
-        "confirmed",
-        "deadline_ms",
-        "key",
-        "leader_order",
-        "members",
-        "seats",
-        "settled",
-        "state",
-        "taken",
-        "terms",
-        "unit_price_minor",
-    )
+        "_at_ms", "_cause", "_events", "_findings", "_promoted", "_to_return", "by_customer", "chain", "closed_ms",
+        "completed_version", "confirmed", "deadline_ms", "inputs", "key", "leader_order", "members", "reserved",
+        "seats", "settled", "state", "terms", "tiers_reached", "unit_price_minor", "waiting",
+    )  # fmt: skip
 
     def __init__(self, key: str, findings: Findings) -> None:
         self.key = key
         self.chain = Chain()
         self.state = GroupState.NONE
-        self.terms: Terms | None = None
+        self.terms: FrozenTerms | None = None
         self.deadline_ms = 0
         self.leader_order = ""
         self.seats: dict[str, Seat] = {}
-        #: The number of seats that are reserved or confirmed.
-        self.taken = 0
+        #: Reserved and waiting orders, in the order of their events.
+        self.reserved: dict[str, None] = {}
+        self.waiting: dict[str, None] = {}
+        #: The number of reserved, confirmed and waiting orders.
         self.by_customer: dict[str, int] = {}
         #: Orders of confirmed members, in the order of confirmation.
         self.confirmed: dict[str, None] = {}
+        #: The number of tiers that were announced.
+        self.tiers_reached = 0
         #: The orders of the GroupCompleted event.
         self.members: tuple[str, ...] = ()
         self.unit_price_minor = 0
@@ -70,8 +82,26 @@ class Membership:
         self.settled = False
         #: The time of the decision that closed the group; 0 before it.
         self.closed_ms = 0
+        #: Its inputs; None if the inbox is not read, or has lost some of them.
+        self.inputs: GroupInputs | None = None
         self._findings = findings
+        # Of the decision that is folded: its time, cause and events, the number of orders that it seated from the
+        # waitlist, and the orders whose funds it has to return.
         self._at_ms = 0
+        self._cause = -1
+        self._events: Collection[pb.GroupEvent] = ()
+        self._promoted = 0
+        self._to_return: list[str] = []
+
+    @property
+    def taken(self) -> int:
+        """The number of seats that are reserved or confirmed."""
+        return len(self.reserved) + len(self.confirmed)
+
+    @property
+    def _failed(self) -> bool:
+        """Whether the rules failed on the input of this decision."""
+        return any(event.HasField("faulted") for event in self._events)
 
     def discounted_minor(self, seat: Seat) -> int:
         """The charge of a completed group's member: the frozen tier price, less the leader's discount."""
@@ -89,76 +119,155 @@ class Membership:
             self._violation(Invariant.ONE_END_OF_ORDER, f"{body} after {seat.state.name}", order)
         return seat
 
+    # --- seats -------------------------------------------------------------------------------------------------------
+
     def _seat_reserved(self, event: Any) -> None:
-        seat = self._seat("seat_reserved", event.order)
-        self._vacate(seat)
+        order = event.order
+        seat = self._seat("seat_reserved", order)
+        self._join(seat, event.customer)
         seat.reserve(event)
-        self.taken += 1
-        count = self.by_customer[seat.customer] = self.by_customer.get(seat.customer, 0) + 1
+        self.reserved[order] = None
         terms = self.terms
         if terms is None or self.state is not GroupState.FORMING:
-            self._violation(Invariant.SEATS, f"a seat in a group that is {self.state.name}", seat.order)
+            self._violation(Invariant.SEATS, f"a seat in a group that is {self.state.name}", order)
             return
-        if self.taken > terms.capacity:
-            self._violation(Invariant.SEATS, f"seat {self.taken} of {terms.capacity}", seat.order)
-        if count > (terms.seats_per_customer or 1):
-            self._violation(Invariant.SEATS, f"customer {seat.customer} has {count} seats", seat.order)
-        if not terms.solo and not terms.tiers:
-            self._violation(Invariant.RIGHT_AMOUNT, "a seat in a group without a price", seat.order)
+        if (taken := self.taken) > terms.capacity:
+            self._violation(Invariant.SEATS, f"seat {taken} of {terms.capacity}", order)
+        if (count := self.by_customer[seat.customer]) > terms.seats_per_customer:
+            self._violation(Invariant.SEATS, f"customer {seat.customer} has {count} seats", order)
+        if not terms.entry_price_minor:
+            self._violation(Invariant.RIGHT_AMOUNT, "a seat in a group without a price", order)
             return
-        price = terms.solo_price_minor if terms.solo else terms.tiers[0].unit_price_minor
-        if seat.hold_minor != price * seat.quantity or seat.currency != terms.currency:
+        price = terms.entry_price_minor * seat.quantity
+        if seat.hold_minor != price or seat.currency != terms.currency:
             self._violation(
                 Invariant.RIGHT_AMOUNT,
-                f"holds {seat.hold_minor} {seat.currency}, should hold {price * seat.quantity} {terms.currency}",
-                seat.order,
+                f"holds {seat.hold_minor} {seat.currency}, should hold {price} {terms.currency}",
+                order,
             )
+        if not 1 <= seat.quantity <= terms.max_quantity:
+            self._violation(Invariant.SEATS, f"a seat for {seat.quantity} pieces, at most {terms.max_quantity}", order)
+        until_ms = min(self._at_ms + terms.hold_window_ms, self.deadline_ms)
+        if seat.reserved_until_ms != until_ms:
+            what = f"reserved until {seat.reserved_until_ms}, its terms give {until_ms}"
+            self._violation(Invariant.ENDS_IN_TIME, what, order)
+        if event.hold_until_ms < self.deadline_ms + DAY_MS:
+            self._violation(Invariant.ENDS_IN_TIME, "its hold may end less than a day after the deadline", order)
+        if self.inputs is not None:
+            for what in self.inputs.seat_problems(event, terms, self._cause):
+                self._violation(Invariant.FOLLOWS_INPUT, what, order)
+
+    def _join(self, seat: Seat, customer: str) -> None:
+        """Takes an order from the waitlist, or counts a new one."""
+        order = seat.order
+        if order in self.waiting:
+            if next(iter(self.waiting)) != order:
+                self._violation(Invariant.SEATS, "seated before the first of the waitlist", order)
+            del self.waiting[order]
+            self._promoted += 1
+            return
+        if self.waiting:
+            self._violation(Invariant.SEATS, "seated before the waitlist", order)
+        self._vacate(seat)
+        self.by_customer[customer] = self.by_customer.get(customer, 0) + 1
 
     def _seat_refused(self, event: Any) -> None:
         seat = self._seat("seat_refused", event.order)
         self._vacate(seat)
+        if not (self._is_refused_rightly(event, seat) or (event.reason in _REFUSED_BY_FAULT and self._failed)):
+            reason = pb.RefusalReason.Name(event.reason).removeprefix("REFUSAL_REASON_")
+            self._violation(Invariant.ONE_END_OF_ORDER, f"refused for {reason}, which is not so", event.order)
         seat.customer, seat.request_sha256 = event.customer, event.request_sha256
         seat.state = SeatState.REFUSED
 
+    def _is_refused_rightly(self, event: Any, seat: Seat) -> bool:
+        reason, terms = event.reason, self.terms
+        state = _REFUSED_IN.get(reason)
+        if state is not None:
+            return self.state is state
+        if reason == pb.REFUSAL_REASON_GROUP_FULL:
+            if terms is None:
+                return False
+            return len(self.waiting) >= MAX_WAITLIST if terms.waitlist else self.taken >= terms.capacity
+        if reason == pb.REFUSAL_REASON_ALREADY_MEMBER:
+            return terms is not None and self.by_customer.get(event.customer, 0) >= terms.seats_per_customer
+        if self.inputs is None:
+            return True
+        orphaned = seat.state is SeatState.UNKNOWN and seat.release_requested
+        return self.inputs.refusal_is_true(event, terms, self._cause, orphaned=orphaned)
+
     def _seat_waitlisted(self, event: Any) -> None:
-        seat = self._seat("seat_waitlisted", event.order)
+        order = event.order
+        seat = self._seat("seat_waitlisted", order)
         self._vacate(seat)
         seat.customer, seat.quantity, seat.request_sha256 = event.customer, event.quantity, event.request_sha256
         seat.state = SeatState.WAITLISTED
-        if self.terms is not None and not self.terms.waitlist:
-            self._violation(Invariant.SEATS, "waitlisted in a group without a waitlist", event.order)
+        count = self.by_customer[event.customer] = self.by_customer.get(event.customer, 0) + 1
+        terms = self.terms
+        if terms is None or self.state is not GroupState.FORMING or not terms.waitlist:
+            self._violation(Invariant.SEATS, "waitlisted in a group without a waitlist", order)
+        else:
+            if self.taken < terms.capacity and not self.waiting:
+                self._violation(Invariant.SEATS, "waitlisted though a seat is free", order)
+            if count > terms.seats_per_customer:
+                self._violation(Invariant.SEATS, f"customer {event.customer} has {count} seats", order)
+        self.waiting[order] = None
+        if self.inputs is not None:
+            for what in self.inputs.waitlist_problems(event, self._cause):
+                self._violation(Invariant.FOLLOWS_INPUT, what, order)
 
     def _member_confirmed(self, event: Any) -> None:
-        seat = self._seat("member_confirmed", event.order)
+        order = event.order
+        seat = self._seat("member_confirmed", order)
         if self.state is not GroupState.FORMING:
-            self._violation(Invariant.ENDS_IN_TIME, f"confirmed in a group that is {self.state.name}", event.order)
+            self._violation(Invariant.ENDS_IN_TIME, f"confirmed in a group that is {self.state.name}", order)
         elif self._at_ms >= self.deadline_ms:
-            self._violation(Invariant.ENDS_IN_TIME, "confirmed after the deadline", event.order)
+            self._violation(Invariant.ENDS_IN_TIME, "confirmed after the deadline", order)
         elif self._at_ms >= seat.reserved_until_ms:
-            self._violation(Invariant.ENDS_IN_TIME, "confirmed after its reservation had lapsed", event.order)
-        if not seat.state.seated:
-            self.taken += 1
+            self._violation(Invariant.ENDS_IN_TIME, "confirmed after its reservation had lapsed", order)
+        self.reserved.pop(order, None)
         seat.state, seat.hold = SeatState.CONFIRMED, event.hold
-        self.confirmed[event.order] = None
+        self.confirmed[order] = None
         if event.members != len(self.confirmed):
             self._violation(
                 Invariant.RIGHT_AMOUNT, f"counts {event.members} members, {len(self.confirmed)} are confirmed"
             )
 
     def _seat_released(self, event: Any) -> None:
-        seat = self._seat("seat_released", event.order)
+        order, reason = event.order, event.reason
+        seat = self._seat("seat_released", order)
         if seat.to_settle_minor >= 0:
             self._violation(
-                Invariant.ONE_END_OF_ORDER, "its seat is released after its settlement was requested", event.order
+                Invariant.ONE_END_OF_ORDER, "its seat is released after its settlement was requested", order
             )
+        if (state := _RELEASED_IN.get(reason, GroupState.FORMING)) is not self.state:
+            what = f"its seat is released for {_name(reason)} in a group that is {self.state.name}"
+            self._violation(Invariant.ONE_END_OF_ORDER, what, order)
+        elif state is GroupState.COMPLETED and seat.state is SeatState.CONFIRMED:
+            self._violation(Invariant.ONE_END_OF_ORDER, "a member of the completed group is released", order)
+        if reason == pb.RELEASE_REASON_LAPSED and (
+            seat.state is not SeatState.RESERVED or self._at_ms < seat.reserved_until_ms
+        ):
+            self._violation(Invariant.ENDS_IN_TIME, "lapsed before its time", order)
+        if (
+            reason == pb.RELEASE_REASON_CANCELLED
+            and self.inputs is not None
+            and not self.inputs.cancel_requested(order, self._cause)
+        ):
+            self._violation(Invariant.FOLLOWS_INPUT, "cancelled without a request", order)
+        if seat.state is not SeatState.WAITLISTED and reason != pb.RELEASE_REASON_DECLINED:
+            self._to_return.append(order)
         self._vacate(seat)
-        seat.state = ENDS.get(event.reason, SeatState.RELEASED)
+        seat.state = ENDS.get(reason, SeatState.RELEASED)
 
     def _vacate(self, seat: Seat) -> None:
-        if seat.state.seated:
-            self.taken -= 1
+        if seat.state.live:
             self.by_customer[seat.customer] -= 1
+            self.reserved.pop(seat.order, None)
             self.confirmed.pop(seat.order, None)
+            self.waiting.pop(seat.order, None)
+
+    # --- money -------------------------------------------------------------------------------------------------------
 
     def _settlement_requested(self, event: Any) -> None:
         seat = self.seats.get(event.order) or Seat(event.order)
@@ -177,6 +286,9 @@ class Membership:
                 f"should be {wanted[1]} {wanted[2]} of {wanted[0]}",
                 event.order,
             )
+        if not 0 < event.amount_minor <= seat.hold_minor:
+            what = f"settlement of {event.amount_minor} requested, {seat.hold_minor} is held"
+            self._violation(Invariant.RIGHT_AMOUNT, what, event.order)
 
     def _release_requested(self, event: Any) -> None:
         seat = self.seats.get(event.order)
@@ -190,10 +302,14 @@ class Membership:
             self._violation(
                 Invariant.ONE_END_OF_ORDER, "release requested after its settlement was requested", event.order
             )
+        elif seat.state.live:
+            what = f"release requested though it is {seat.state.name}"
+            self._violation(Invariant.ONE_END_OF_ORDER, what, event.order)
         seat.release_requested = True
 
     def _member_settled(self, event: Any) -> None:
         seat = self._seat("member_settled", event.order)
+        self._end_settlement(seat)
         if event.amount_minor != seat.to_settle_minor:
             self._violation(
                 Invariant.RIGHT_AMOUNT, f"charged {event.amount_minor}, requested {seat.to_settle_minor}", event.order
@@ -202,16 +318,35 @@ class Membership:
 
     def _member_declined(self, event: Any) -> None:
         seat = self._seat("member_declined", event.order)
+        self._end_settlement(seat)
         seat.state = SeatState.DECLINED
+
+    def _end_settlement(self, seat: Seat) -> None:
+        if seat.to_settle_minor < 0:
+            what = "the settlement of an order that is no member of a completed group"
+            self._violation(Invariant.CAPTURE_AFTER_COMPLETION, what, seat.order)
 
     def _member_released(self, event: Any) -> None:
         seat = self.seats.get(event.order) or Seat(event.order)
         if not seat.release_requested:
             self._violation(Invariant.ONE_END_OF_ORDER, "released without a request", event.order)
+        if seat.released:
+            self._violation(Invariant.ONE_END_OF_ORDER, "released twice", event.order)
         seat.released = True
 
-    def _nothing(self, event: Any) -> None:
-        """A CancelRefused changes nothing."""
+    def _cancel_refused(self, event: Any) -> None:
+        order = event.order
+        seat = self.seats.get(order) or Seat(order)
+        settling = self.state is GroupState.COMPLETED and seat.state is SeatState.CONFIRMED
+        orphaned = seat.state is SeatState.UNKNOWN and seat.release_requested
+        if not (settling or seat.state.final or orphaned):
+            what = f"its request to leave is refused, though it is {seat.state.name}"
+            self._violation(Invariant.ONE_END_OF_ORDER, what, order)
+        if seat.cancel_refused:
+            self._violation(Invariant.ONE_END_OF_ORDER, "its request to leave is refused twice", order)
+        if self.inputs is not None and not self.inputs.cancel_requested(order, self._cause):
+            self._violation(Invariant.FOLLOWS_INPUT, "a request to leave is refused that nobody made", order)
+        seat.cancel_refused = True
 
     #: The method of each kind of event about an order.
     HANDLERS: ClassVar[Mapping[str, Callable[[Membership, Any], None]]] = {
@@ -225,5 +360,9 @@ class Membership:
         "member_settled": _member_settled,
         "member_released": _member_released,
         "member_declined": _member_declined,
-        "cancel_refused": _nothing,
+        "cancel_refused": _cancel_refused,
     }
+
+
+def _name(reason: pb.ReleaseReason.ValueType) -> str:
+    return pb.ReleaseReason.Name(reason).removeprefix("RELEASE_REASON_")

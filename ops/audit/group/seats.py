@@ -40,6 +40,11 @@ class SeatState(IntEnum):
         """Whether the order takes a seat."""
         return self in {SeatState.RESERVED, SeatState.CONFIRMED}
 
+    @property
+    def live(self) -> bool:
+        """Whether the order takes a seat or waits for one. CONFIRMED members of a completed group are live, too."""
+        return SeatState.WAITLISTED <= self <= SeatState.CONFIRMED
+
 
 _UNKNOWN, _WAITLISTED = SeatState.UNKNOWN, SeatState.WAITLISTED
 _RESERVED, _CONFIRMED = SeatState.RESERVED, SeatState.CONFIRMED
@@ -48,7 +53,7 @@ _RESERVED, _CONFIRMED = SeatState.RESERVED, SeatState.CONFIRMED
 ALLOWED: dict[str, frozenset[SeatState]] = {
     "seat_waitlisted": frozenset({_UNKNOWN}),
     "seat_reserved": frozenset({_UNKNOWN, _WAITLISTED}),
-    "seat_refused": frozenset({_UNKNOWN, _WAITLISTED}),
+    "seat_refused": frozenset({_UNKNOWN}),
     "member_confirmed": frozenset({_RESERVED}),
     "seat_released": frozenset({_WAITLISTED, _RESERVED, _CONFIRMED}),
     "member_settled": frozenset({_CONFIRMED}),
@@ -84,6 +89,8 @@ class Seat(Struct, array_like=True, gc=False):
     release_requested: bool = False
     #: Whether payments reported that no money is held any more.
     released: bool = False
+    #: Whether a request to leave was refused.
+    cancel_refused: bool = False
 
     def reserve(self, event: SeatReserved) -> None:
         """Copies the fields of a reservation."""

@@ -18,7 +18,7 @@ from groupbuy.payments.v1.decisions_pb2 import (
 
 from ops.audit.chain import Chain, bodies
 from ops.audit.findings import Findings, Invariant
-from ops.audit.money.holds import Hold, Intent, Payment
+from ops.audit.money.holds import Hold, Intent, Payment, RefundRequest
 
 _HOLD_OPENING = (OPERATION_AUTHORISE, OPERATION_SALE)
 
@@ -76,6 +76,7 @@ class GroupPaymentsFold:
         if not payment.hold_requests:
             payment.requested_minor, payment.currency = call.amount_minor, call.currency
         payment.hold_requests += 1
+        payment.renewed_minor = call.amount_minor
         if payment.intent is Intent.NONE:
             payment.intent = Intent.HOLD
             payment.sale = call.operation == OPERATION_SALE
@@ -97,6 +98,8 @@ class GroupPaymentsFold:
         if event.hold in payment.holds:
             self._violation(Invariant.HELD_IS_ACCOUNTED_FOR, f"hold {event.hold} is authorised twice", event.order)
             return
+        if any(hold.open > 0 and not hold.unexpected for hold in payment.holds.values()):
+            self._violation(Invariant.ONE_CAPTURE, f"hold {event.hold} is authorised beside an open one", event.order)
         sale = event.operation == OPERATION_SALE
         if sale:
             # Taken money can't be voided, only refunded.
@@ -126,6 +129,10 @@ class GroupPaymentsFold:
             payment.capture_cause = self._cause
         payment.intent = Intent.CAPTURE
         payment.capture_minor = event.call.amount_minor
+        hold = payment.holds.get(event.call.hold)
+        if hold is None or not 0 < event.call.amount_minor <= hold.open:
+            what = f"a capture of {event.call.amount_minor} is requested, {hold.open if hold else 0} is held"
+            self._violation(Invariant.RIGHT_AMOUNT, what, event.call.order)
         payment.pending["capture"] = self._at_ms
 
     def _captured(self, event: Any) -> None:
@@ -135,10 +142,12 @@ class GroupPaymentsFold:
         payment.captured = True
         if payment.intent is Intent.HOLD:
             payment.intent = Intent.CAPTURE
-        if payment.capture_cause < 0:
+        hold = self._hold(event, "capture")
+        if hold is not None and hold.sale and payment.capture_cause < 0:
             # A sale is settled without a call, by this decision.
             payment.capture_cause, payment.capture_minor = self._cause, event.amount_minor
-        hold = self._hold(event, "capture")
+        elif payment.capture_cause < 0:
+            payment.unasked_cause = self._cause
         if hold is None:
             return
         hold.captures += 1
@@ -161,7 +170,9 @@ class GroupPaymentsFold:
                 f"captured {event.amount_minor} and released {event.released_minor + hold.released} of {hold.held}",
                 event.order,
             )
-        hold.kept = hold.captured = event.amount_minor
+        hold.captured = event.amount_minor
+        # A capture of a payment that is being released is returned.
+        hold.kept = 0 if payment.intent is Intent.RELEASE else event.amount_minor
         hold.released += event.released_minor
 
     def _capture_declined(self, event: Any) -> None:
@@ -179,6 +190,9 @@ class GroupPaymentsFold:
         if not call.hold:
             payment.intent = Intent.RELEASE
             return
+        hold = payment.holds.get(call.hold)
+        if hold is not None:
+            hold.void_requested = True
         own = call.hold in (payment.hold, payment.action_hold)
         if own and payment.intent is Intent.HOLD and not payment.failed:
             payment.intent = Intent.RELEASE
@@ -239,8 +253,25 @@ class GroupPaymentsFold:
             # A release refunds all of a sale, its settlement only a part.
             taken = hold.captured if hold is not None else 0
             payment.intent = Intent.RELEASE if call.amount_minor >= taken else Intent.CAPTURE
-        payment.refunds.add(call.refund)
+        self._check_refund(payment, hold, call)
         _add_refund(payment, call, self._at_ms)
+
+    def _check_refund(self, payment: Payment, hold: Hold | None, call: Any) -> None:
+        amount = call.amount_minor
+        if call.refund:
+            left = payment.refundable
+            if call.refund in payment.refunds:
+                self._violation(
+                    Invariant.REFUNDS_WITHIN_CAPTURES, f"refund {call.refund} is requested twice", call.order
+                )
+            if not 0 < amount <= left:
+                what = f"a refund of {amount} is requested, {left} is left of the charge"
+                self._violation(Invariant.REFUNDS_WITHIN_CAPTURES, what, call.order)
+            payment.refunds[call.refund] = RefundRequest(amount, left)
+        taken = hold.captured - hold.refunded if hold is not None else 0
+        if amount > taken:
+            what = f"a refund of {amount} is requested, {taken} is left of hold {call.hold}"
+            self._violation(Invariant.REFUNDS_WITHIN_CAPTURES, what, call.order)
 
     def _refunded(self, event: Any) -> None:
         payment = self._payment(event.order)
@@ -263,7 +294,8 @@ class GroupPaymentsFold:
 
     def _refund_declined(self, event: Any) -> None:
         payment = self._payment(event.order)
-        payment.refunds.add(event.refund)
+        if event.refund:
+            payment.refunds.setdefault(event.refund, RefundRequest(0, 0))
         # The event names no hold: of refunds without a command, it ends the oldest one of its amount.
         returns = payment.returns.items()
         _end_refund(payment, event.refund, next((hold for hold, due in returns if due == event.amount_minor), ""))

@@ -47,6 +47,8 @@ class Hold(Struct, array_like=True, gc=False):
     #: When it was authorised, and until when it can be captured (0: unknown), in milliseconds since the epoch.
     authorised_ms: int = 0
     capturable_until_ms: int = 0
+    #: Whether a void was requested.
+    void_requested: bool = False
 
     @property
     def open(self) -> int:
@@ -58,6 +60,15 @@ class Hold(Struct, array_like=True, gc=False):
         """Unexpected funds that are not returned yet."""
         taken = self.captured - self.kept - self.own_refunds
         return min(self.unexpected, max(0, taken + (self.open if self.suspense else 0)))
+
+
+class RefundRequest(Struct, array_like=True, gc=False):
+    """A refund command as the payment log has it. Amounts are in minor units."""
+
+    #: The requested amount; 0 if the rules declined the command.
+    amount: int
+    #: The charge less other refunds by command, at the time of the request.
+    left: int
 
 
 class Payment(Struct, array_like=True):
@@ -82,9 +93,13 @@ class Payment(Struct, array_like=True):
     #: Amount of the first hold request, and the number of hold requests.
     requested_minor: int = 0
     hold_requests: int = 0
+    #: Amount of the last hold request.
+    renewed_minor: int = 0
     currency: str = ""
     #: Inbox offset of the input that led to the capture; -1: no capture was requested.
     capture_cause: int = -1
+    #: Inbox offset of the report of a capture that nobody requested; -1: there is none.
+    unasked_cause: int = -1
     capture_minor: int = 0
     #: Whether the order is charged.
     captured: bool = False
@@ -96,12 +111,19 @@ class Payment(Struct, array_like=True):
     commanded: dict[str, int] = field(default_factory=dict)
     #: Due to the shopper, but the provider declined its refund.
     declined_minor: int = 0
-    #: Refund commands that were accepted or declined.
-    refunds: set[str] = field(default_factory=set)
+    #: Refund commands that were accepted or declined, by id.
+    refunds: dict[str, RefundRequest] = field(default_factory=dict)
     #: Whether the release is complete.
     released: bool = False
     #: The payment method of the hold requests.
     method: str = ""
+
+    @property
+    def refundable(self) -> int:
+        """The charge less the refunds by command that are made or pending."""
+        return sum(hold.kept - (hold.refunded - hold.own_refunds) for hold in self.holds.values()) - sum(
+            self.commanded.values()
+        )
 
     @property
     def owed(self) -> int:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from groupbuy.groups.v1.decisions_pb2 import Terms
 from msgspec import Struct
 
 from eventlog.records.packed import Packed
-from ops.audit.cases import Case, Placed
+from ops.audit.cases import Case, Placed, RefundInput
 from ops.audit.chain import Chain
 from ops.audit.findings import Findings
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat
+from ops.audit.group.terms import frozen
 from ops.audit.money.holds import Payment
 from ops.watch.folding.summary import Summary
 
 #: Identifies the rows of a state directory. Change it with every change of the rows' meaning: the logs are then folded
 #: again.
-STAMP = "watch-1"
+STAMP = "watch-2"
 
 
 class _Row(Struct, array_like=True):
@@ -28,7 +28,7 @@ class _Row(Struct, array_like=True):
     unreadable: set[str]
     cancel_requested: set[str]
     completion_input: int
-    refunds: dict[str, str]
+    refunds: dict[str, RefundInput]
     # The group.
     chain: Chain
     state: GroupState
@@ -38,10 +38,13 @@ class _Row(Struct, array_like=True):
     closed_ms: int
     leader_order: str
     seats: dict[str, Seat]
-    taken: int
     by_customer: dict[str, int]
+    #: In the order of their events.
+    reserved: list[str]
+    waiting: list[str]
     #: In the order of confirmation.
     confirmed: list[str]
+    tiers_reached: int
     members: tuple[str, ...]
     unit_price_minor: int
     completed_version: int
@@ -68,14 +71,16 @@ def encode(case: Case, summary: Summary) -> bytes:
             case.refunds,
             group.chain,
             group.state,
-            b"" if group.terms is None else group.terms.SerializeToString(),
+            b"" if group.terms is None else group.terms.raw,
             group.deadline_ms,
             group.closed_ms,
             group.leader_order,
             group.seats,
-            group.taken,
             group.by_customer,
+            list(group.reserved),
+            list(group.waiting),
             list(group.confirmed),
+            group.tiers_reached,
             group.members,
             group.unit_price_minor,
             group.completed_version,
@@ -99,13 +104,15 @@ def decode(key: str, row: bytes, findings: Findings) -> tuple[Case, Summary]:
     group, money = case.group, case.group_payments
     group.chain = stored.chain
     group.state = stored.state
-    group.terms = Terms.FromString(stored.terms) if stored.terms else None
+    group.terms = frozen(stored.terms) if stored.terms else None
     group.deadline_ms = stored.deadline_ms
     group.closed_ms = stored.closed_ms
     group.leader_order = stored.leader_order
     group.seats = stored.seats
-    group.taken = stored.taken
     group.by_customer = stored.by_customer
+    group.reserved = dict.fromkeys(stored.reserved)
+    group.waiting = dict.fromkeys(stored.waiting)
+    group.tiers_reached = stored.tiers_reached
     group.confirmed = dict.fromkeys(stored.confirmed)
     group.members = stored.members
     group.unit_price_minor = stored.unit_price_minor

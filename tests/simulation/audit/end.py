@@ -1,86 +1,67 @@
-"""Checks after the end of a history: every order has a final status, all money is accounted for, and the provider's
-books equal ours."""
+"""Checks after the end of a history: the audit of a settled system, with the provider's accounts as its statement."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
+
+from ops.audit.cases import Case
+from ops.audit.findings import TITLES, Invariant
+from ops.audit.money.holds import Hold
 from tests.simulation.audit.auditor import Auditor
-from tests.simulation.audit.group_payments import GroupPaymentsAudit, Hold
-from tests.simulation.audit.groups import GroupAudit
 from tests.simulation.audit.violation import Violation
 from tests.simulation.world.provider import Account
-
-ENDS = frozenset({"REFUSED", "CANCELLED", "LAPSED", "HOLD_DECLINED", "RELEASED", "SETTLED", "CAPTURE_DECLINED"})
 
 
 def check_end(auditor: Auditor, accounts: Iterable[Account]) -> None:
     """Raises Violation."""
-    for key, order in sorted(auditor.acknowledged):
-        status = auditor.group(key).order(order).status
-        if status not in ENDS and not auditor.group(key).order(order).forged:
-            raise Violation("every order ends", key, f"{order} stays {status or 'unanswered'}")
-    for group in auditor.groups.values():
-        _group(group)
-    for refund, (key, order) in auditor.refunds_requested.items():
-        if refund not in auditor.group_payments[key].refunds_decided:
-            raise Violation("every refund is decided", key, f"{refund} of {order}")
-    holds: dict[str, tuple[str, Hold]] = {}
-    charged: Counter[str] = Counter()
-    for payments in auditor.group_payments.values():
-        _check_payments(payments, charged)
-        for order, payment in payments.payments.items():
-            if not payments.group.order(order).forged:
-                holds.update({reference: (payments.key, hold) for reference, hold in payment.holds.items()})
-    # The group may not request the return of an order with forged events, so its hold is not checked.
-    known = [one for one in accounts if not auditor.group(one.group).order(one.order).forged]
-    _books(holds, known)
-
-
-def _group(group: GroupAudit) -> None:
-    if group.phase == "FORMING":
-        raise Violation("every group ends", group.key, "the group stays forming")
-    for name, order in group.orders.items():
-        if order.release_requested and not order.released:
-            raise Violation("every release ends", group.key, f"the release of {name} was requested and not reported")
-    forged = any(group.orders[name].forged for name in group.completed)
-    if group.phase == "COMPLETED" and not group.settled and not forged:
-        raise Violation("every group ends", group.key, "the group completed and did not settle")
-
-
-def _check_payments(payments: GroupPaymentsAudit, charged: Counter[str]) -> None:
-    for order, payment in payments.payments.items():
-        seat = payments.group.order(order)
-        if seat.forged:
+    for key, case in auditor.audit.cases.items():
+        for order in case.group_payments.payments:
+            _check_owed(auditor, key, order, case)
+    report = auditor.audit.report(settled=True, entries=list(_entries(auditor, accounts)))
+    faulty = auditor.forged or auditor.declined_refunds
+    for found in report.findings.violations:
+        if found.invariant is Invariant.BALANCED and faulty:
             continue
-        kept = 0
-        for reference, hold in payment.holds.items():
-            if hold.open or hold.suspense:
-                raise Violation("every hold ends", payments.key, f"{order}: {hold.open} of {reference} stays held")
-            if hold.booked != hold.captured + hold.released:
-                raise Violation("debits = credits", payments.key, f"{order}: {reference} does not add up")
-            kept += hold.captured - hold.refunded
-        paid = seat.settled_amount if seat.status == "SETTLED" else 0
-        if kept - (paid - payment.spent) not in payments.owed(order):
-            raise Violation(
-                "debits = credits", payments.key, f"{order}: {kept} kept, {paid} charged, {payment.spent} refunded"
-            )
+        if not auditor.excuses(found.invariant, found.group, found.order):
+            what = f"{found.order}: {found.what}" if found.order else found.what
+            raise Violation(TITLES[found.invariant], found.group, what)
 
 
-def _books(holds: dict[str, tuple[str, Hold]], accounts: list[Account]) -> None:
+def _check_owed(auditor: Auditor, key: str, order: str, case: Case) -> None:
+    if (key, order) in auditor.forged:
+        return
+    holds = case.group_payments.payments[order].holds.values()
+    kept = sum(hold.captured - hold.own_refunds - hold.kept for hold in holds)
+    if kept not in auditor.owed((key, order)):
+        raise Violation(TITLES[Invariant.HELD_IS_ACCOUNTED_FOR], key, f"{order}: {kept} is kept and not charged")
+
+
+def _entries(auditor: Auditor, accounts: Iterable[Account]) -> Iterator[StatementEntry]:
     for account in accounts:
-        key, ours = holds.pop(account.reference, (account.group, Hold()))
-        # A hold that was released before its result came is not in our books.
-        whole = ours.booked > 0 and not ours.unexpected
-        theirs = (account.open, account.captured, account.refunded, account.released if whole else 0)
-        mine = (ours.open, ours.captured, ours.refunded, ours.released if whole else 0)
-        if account.captures > 1:
-            raise Violation("one capture a hold", key, f"{account.order}: {account.reference} captured twice")
-        if theirs != mine:
-            raise Violation(
-                "our books = the provider's", key, f"{account.order} {account.reference}: {theirs} theirs, {mine} mine"
-            )
-    for reference, (key, hold) in holds.items():
-        if hold.booked:
-            raise Violation("our books = the provider's", key, f"the provider does not know {reference}")
+        if (account.group, account.order) in auditor.forged:
+            # The group may not request the return of this order, so its hold is not compared.
+            continue
+        ours = _ours(auditor, account)
+        if ours is None and not (account.open or account.captured):
+            # A hold that was released before its result came is not in our books.
+            continue
+        yield StatementEntry(
+            hold=account.reference,
+            order=account.order,
+            group=account.group,
+            currency=account.currency,
+            authorised_minor=account.held,
+            captured_minor=account.captured,
+            released_minor=account.released,
+            refunded_minor=account.refunded,
+            open_minor=account.open,
+            captures=account.captures,
+        )
+
+
+def _ours(auditor: Auditor, account: Account) -> Hold | None:
+    case = auditor.case(account.group)
+    payment = case.group_payments.payments.get(account.order) if case is not None else None
+    return payment.holds.get(account.reference) if payment is not None else None

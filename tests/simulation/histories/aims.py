@@ -88,8 +88,7 @@ def _charge(world: World, call: ProviderCall, group: str, number: int) -> bool:
 
 
 def _release(world: World, call: ProviderCall, group: str, number: int) -> bool:
-    placed = world.auditor.group(group).orders.get(call.order)
-    if placed is None or placed.status not in _TO_BE_RELEASED:
+    if world.auditor.status(group, call.order) not in _TO_BE_RELEASED:
         return False
     return _put(world, group, forged_release(group, call.order))
 

@@ -262,7 +262,8 @@ def _forge_for_waitlisted(world: World, pick: int) -> None:
     """Forges a payment event of the first waitlisted order, as soon as there is one."""
 
     def forge(call: ProviderCall, group: str) -> bool:
-        waits = bool(world.auditor.groups[group].waiting)
+        case = world.auditor.case(group)
+        waits = case is not None and bool(case.group.waiting)
         return waits and _forge_event(world, "WAITLISTED", _EVENTS_FOR_WAITLISTED, pick)
 
     world.waiting.append(forge)
@@ -270,13 +271,9 @@ def _forge_for_waitlisted(world: World, pick: int) -> None:
 
 def _forge_event(world: World, wanted: str, events: tuple[str, ...], pick: int) -> bool:
     """Forges a payment event of an order in a status. Returns False if there is no such order."""
-    found = [
-        (group.key, name)
-        for group in world.auditor.groups.values()
-        for name, order in (group.waiting if wanted == "WAITLISTED" else group.orders).items()
-        # Orders that need a confirmation are excluded, as in `shop`.
-        if order.status == wanted and order.placed and not order.placed.placed.payment_method.endswith("_action")
-    ]
+    auditor = world.auditor
+    # Orders that need a confirmation are excluded, as in `shop`.
+    found = [one for one in auditor.orders_in(wanted) if not auditor.payment_method(*one).endswith("_action")]
     if found:
         key, name = found[pick // 6 % len(found)]
         value = forged_payment_event(events[pick // 64 % len(events)], key, name, 900)

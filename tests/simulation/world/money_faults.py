@@ -122,8 +122,7 @@ def _invalid_claim(world: World, pick: int) -> None:
     group = world.plan.groups[pick % len(world.plan.groups)].group
     outcome = ProviderOutcome(order=f"nobody-{pick}", operation=pb.OPERATION_AUTHORISE, attempt=1)
     outcome.authorised.amount_minor = 5
-    world.auditor.group(group)
-    world.auditor.group_payments[group].misled = True
+    world.auditor.misled.add(group)
     world.report(group, outcome)
 
 

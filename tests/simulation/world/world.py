@@ -282,9 +282,9 @@ class World:
     def _schedule_deadline_acts(self) -> None:
         """Schedules the acts around a deadline once the deadline is known."""
         for group in list(self._deadlines):
-            found = self.auditor.groups.get(group)
-            if found is not None and found.deadline_ms:
-                true_ms = found.deadline_ms - self.broker.skew_ms
+            found = self.auditor.case(group)
+            if found is not None and found.group.deadline_ms:
+                true_ms = found.group.deadline_ms - self.broker.skew_ms
                 for act in self._deadlines.pop(group):
                     self._act_at(true_ms + act.at_ms, act)
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1 import decisions_pb2 as g
-from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_WHEN_FULL, Tier
+from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_WHEN_FULL, Campaign, Tier
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1 import decisions_pb2 as p
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
@@ -20,7 +23,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from ops.audit.auditor import Auditor
 from ops.audit.findings import Invariant
 from ops.audit.report import Report
-from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.scenarios import group_events as ge
 from tests.scenarios import payment_events as pe
 from tests.scenarios.decision_log import DecisionLog
@@ -30,6 +33,7 @@ from tests.scenarios.statement import statement_entry
 
 OPENED_MS = 1_000_000
 DEADLINE_MS = OPENED_MS + 60_000
+DAY_MS = 86_400_000
 Edit = Callable[[list[Any]], None]
 
 
@@ -52,6 +56,8 @@ class ScriptedLogs:
 
     edits: Mapping[str, Edit] = field(default_factory=dict)
     facts: list[Line] = field(default_factory=list)
+    #: The inbox of the groups.
+    inputs: list[Line] = field(default_factory=list)
     groups: list[Line] = field(default_factory=list)
     inbox: list[Line] = field(default_factory=list)
     payments: list[Line] = field(default_factory=list)
@@ -61,36 +67,49 @@ class ScriptedLogs:
     def __post_init__(self) -> None:
         self._group_log = DecisionLog(g.GroupDecision, GROUP, bytes)
         self._payment_log = DecisionLog(p.PaymentDecision, GROUP, bytes)
+        #: The number of inputs up to the last decision's cause.
+        self._decided = 0
 
-    def fact(self, fact: OrderFact) -> None:
+    def fact(self, fact: OrderFact, campaign: Campaign | None = None) -> None:
+        """Adds a fact, and its copy in the group's inbox."""
         self.facts.append(Line(len(self.facts), fact.SerializeToString()))
+        self.input(GroupInput(order_fact=fact.SerializeToString(), campaign=campaign))
 
-    def place(self, order: str, customer: str, quantity: int = 1, agreed: int = 8900) -> None:
-        self.fact(
-            placed(
-                order,
-                group=GROUP,
-                customer=customer,
-                quantity=quantity,
-                max_unit_price_minor=agreed,
-                request_sha256=digest_of(order),
-            )
+    def input(self, message: GroupInput) -> None:
+        self.inputs.append(Line(len(self.inputs), message.SerializeToString()))
+
+    def place(
+        self, order: str, customer: str, quantity: int = 1, agreed: int = 8900, opens: Campaign | None = None
+    ) -> None:
+        fact = placed(
+            order,
+            group=GROUP,
+            customer=customer,
+            quantity=quantity,
+            max_unit_price_minor=agreed,
+            request_sha256=digest_of(order),
+            opens_group=opens is not None,
         )
+        self.fact(fact, opens)
 
     def cancel(self, order: str, customer: str) -> None:
         self.fact(cancel_requested(order, group=GROUP, customer=customer, request_id="1"))
 
     def decide(self, step: str, at_ms: int, *events: g.GroupEvent) -> None:
-        """Adds a decision of the group, and its copy in the payment inbox."""
-        version = len(self.groups) + 1
-        made = self._group_log.decide(at_ms, *self._edited(step, events), cause=10 * version)
-        self.groups.append(Line(version - 1, made))
+        """Adds a decision of the group, caused by the last input, and its copy in the payment inbox."""
+        if len(self.inputs) == self._decided:
+            self.input(GroupInput(tick=Tick()))
+        self._decided = len(self.inputs)
+        self.inputs[-1].timestamp = at_ms
+        made = self._group_log.decide(at_ms, *self._edited(step, events), cause=len(self.inputs) - 1)
+        self.groups.append(Line(len(self.groups), made))
         copied = PaymentInput(group_decision=made)
         self.inbox.append(Line(len(self.inbox), copied.SerializeToString()))
 
     def pay(self, step: str, at_ms: int, *events: p.PaymentEvent) -> None:
         """Adds a decision of payments, caused by a record of its inbox."""
-        self.inbox.append(Line(len(self.inbox), PaymentInput(outcome=ProviderOutcome()).SerializeToString()))
+        value = PaymentInput(outcome=ProviderOutcome()).SerializeToString()
+        self.inbox.append(Line(len(self.inbox), value, timestamp=at_ms))
         made = self._payment_log.decide(at_ms, *self._edited(step, events), cause=len(self.inbox) - 1)
         self.payments.append(Line(len(self.payments), made))
 
@@ -100,10 +119,11 @@ class ScriptedLogs:
 
     def audit(self, *, settled: bool = True, acknowledged: tuple[tuple[str, str], ...] = ()) -> Report:
         assert self.steps >= set(self.edits), f"no such step: {set(self.edits) - self.steps}"
-        auditor = Auditor()
+        auditor = Auditor(with_inputs=True)
         auditor.take(PAYMENT_LOG.name, self.payments)
         auditor.take(PAYMENT_INBOX.name, self.inbox)
         auditor.take(GROUP_LOG.name, self.groups)
+        auditor.take(GROUP_INBOX.name, self.inputs)
         auditor.take(ORDERS.name, self.facts)
         return auditor.report(settled=settled, entries=list(self.entries.values()), acknowledged=acknowledged)
 
@@ -132,7 +152,24 @@ def terms() -> g.Terms:
         hold_window_ms=10_000,
         close_policy=CLOSE_POLICY_WHEN_FULL,
         leader_discount_minor=100,
+        seats_per_customer=1,
+        max_quantity=99,
         rules_version=1,
+    )
+
+
+def campaign() -> Campaign:
+    """The campaign of `terms`."""
+    made = terms()
+    return Campaign(
+        name=f"campaigns/{made.campaign}",
+        currency=made.currency,
+        solo_price_minor=made.solo_price_minor,
+        tiers=made.tiers,
+        capacity=made.capacity,
+        window=Duration(seconds=60),
+        hold_window=Duration(seconds=10),
+        leader_discount_minor=made.leader_discount_minor,
     )
 
 
@@ -143,6 +180,7 @@ def reserved(order: str, customer: str, at_ms: int, quantity: int = 1) -> g.Grou
         8900 * quantity,
         quantity=quantity,
         reserved_until_ms=at_ms + 10_000,
+        hold_until_ms=DEADLINE_MS + DAY_MS,
         request_sha256=digest_of(order),
     )
 
@@ -165,7 +203,7 @@ def released_by_payments(logs: ScriptedLogs, order: str, at_ms: int) -> None:
 
 def opening(logs: ScriptedLogs) -> None:
     """Ann opens the group, Bob joins, both are confirmed."""
-    logs.place("a", "ann", quantity=2)
+    logs.place("a", "ann", quantity=2, opens=campaign())
     opened = ge.opened("a", terms(), DEADLINE_MS, leader_customer="ann")
     logs.decide("open", OPENED_MS, opened, reserved("a", "ann", OPENED_MS, 2))
     logs.pay("ask a", OPENED_MS, pe.hold_requested("a", 17800))

@@ -14,13 +14,13 @@ from ops.audit.auditor import Auditor
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
 from ops.log.replay import Replay, domains
-from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops.simulated_system import SimulatedSystem
 
 
 def audited(system: SimulatedSystem) -> Auditor:
-    auditor = Auditor()
-    for spec in (PAYMENT_LOG, PAYMENT_INBOX, GROUP_LOG, ORDERS):
+    auditor = Auditor(with_inputs=True)
+    for spec in (PAYMENT_LOG, PAYMENT_INBOX, GROUP_LOG, GROUP_INBOX, ORDERS):
         auditor.take(spec.name, system.topics[spec.name])
     return auditor
 

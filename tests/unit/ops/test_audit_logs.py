@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from groupbuy.groups.v1 import decisions_pb2 as g
+from groupbuy.groups.v1.inbox_pb2 import GroupInput, OrderRejected
 
 from ops.audit import Invariant
 from ops.audit.auditor import Auditor
@@ -101,6 +102,7 @@ def test_an_undecodable_order_has_to_be_refused() -> None:
     logs = completed_group()
     logs.facts.append(Line(50, b"\xff", headers=(("ce_subject", f"groups/{GROUP}/orders/u".encode()),)))
     assert logs.broken() == {Invariant.ONE_END_OF_ORDER}
+    logs.input(GroupInput(order_rejected=OrderRejected(order="u")))
     rejected = g.SeatRefused(order="u", reason=g.REFUSAL_REASON_UNREADABLE)
     logs.decide("reject u", OPENED_MS + 50, g.GroupEvent(seat_refused=rejected))
     assert logs.audit().clean

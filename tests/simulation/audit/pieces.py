@@ -1,0 +1,178 @@
+"""Invariants of pieces and allowances, checked at every record of a simulated sale.
+
+They are counted from the events alone, without code of the domains.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
+
+from shared_kernel import topics
+from tests.simulation.audit.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.world.stock import StockWorld
+
+
+class PiecesAuditor:
+    """The books of one stock item, of the groups, and of the customers."""
+
+    def __init__(self, offer: Campaign, stock: str) -> None:
+        self._offer = offer
+        self._stock = stock
+        self._versions: dict[tuple[str, str], int] = defaultdict(int)
+        #: (group, customer, pieces) by order.
+        self._orders: dict[str, tuple[str, str, int]] = {}
+        self._ends: dict[str, str] = {}
+        self.total = 0
+        self.sold = 0
+        #: Pieces of each group by the books of the stock item, and by those of the group.
+        self.leased: dict[str, int] = defaultdict(int)
+        self.granted: dict[str, int] = defaultdict(int)
+        #: Pieces in seats by order: reserved, confirmed, or charged.
+        self.seats: dict[str, int] = {}
+        self.charged: set[str] = set()
+        #: Seats that were reserved, and answers of stock items that left a group without pieces.
+        self.reserved = 0
+        self.denied = 0
+        self.denied_by_limit = 0
+        #: Most pieces that were in seats or sold at a time.
+        self._admitted: dict[str, int] = {}
+
+    def placed(self, order: str, group: str, customer: str, quantity: int) -> None:
+        """An order was placed."""
+        self._orders[order] = group, customer, quantity
+
+    def is_first(self, group: str, version: int) -> bool:
+        """Whether the decision that was appended last is the first of its version; call it after `watch`."""
+        return self._last == (group, version, True)
+
+    def watch(self, record: Any) -> None:
+        """Checks a record that was appended. Raises Violation."""
+        folds: dict[str, Any] = {
+            topics.GROUP_LOG.name: (GroupDecision, "group", self._fold_group),
+            topics.STOCK_LOG.name: (StockDecision, "stock", self._fold_stock),
+            topics.ALLOWANCE_LOG.name: (AllowanceDecision, "allowance", self._fold_allowance),
+        }
+        if record.topic not in folds:
+            return
+        message, name, fold = folds[record.topic]
+        decision = message.FromString(record.value)
+        key = getattr(decision, name)
+        first = decision.version == self._versions[record.topic, key] + 1
+        if record.topic == topics.GROUP_LOG.name:
+            self._last = key, decision.version, first
+        if first:
+            self._versions[record.topic, key] += 1
+            fold(decision)
+            self._check(key)
+
+    def _fold_stock(self, decision: StockDecision) -> None:
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            what = getattr(event, body or "")
+            if body in ("created", "updated"):
+                self.total = what.total
+            elif body == "leased":
+                self.leased[what.group] += what.units
+            elif body in ("returned", "sold"):
+                self.leased[what.group] -= what.units
+                self.sold += what.units if body == "sold" else 0
+            elif body == "faulted":
+                raise Violation("the rules raise no error", decision.stock, what.error)
+
+    def _fold_group(self, decision: GroupDecision) -> None:
+        group = decision.group
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            what = getattr(event, body or "")
+            order = getattr(what, "order", "")
+            if body == "seat_reserved":
+                self.reserved += 1
+                self.seats[order] = what.quantity
+                self._check_time(order, decision.time_ms)
+            elif body in ("seat_released", "seat_refused", "member_declined"):
+                self.seats.pop(order, None)
+                self._ends.setdefault(order, body)
+                self.denied_by_limit += body == "seat_refused" and what.reason == 20
+            elif body == "member_settled":
+                self.charged.add(order)
+                self._ends[order] = body
+            elif body == "units_granted":
+                self.granted[group] += what.units
+            elif body == "units_denied":
+                self.denied += 1
+            elif body == "units_returned":
+                self.granted[group] -= what.units
+            elif body == "faulted":
+                raise Violation("the rules raise no error", group, what.error)
+
+    def _fold_allowance(self, decision: AllowanceDecision) -> None:
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            if body == "admitted":
+                self._admitted[event.admitted.order] = event.admitted.quantity
+            elif body == "returned":
+                del self._admitted[event.returned.order]
+            elif body == "faulted":
+                raise Violation("the rules raise no error", decision.allowance, event.faulted.error)
+
+    # Invariants -------------------------------------------------------------------------------------------------
+
+    def _check(self, key: str) -> None:
+        leased = sum(self.leased.values())
+        free = self.total - leased - self.sold
+        if free < 0 or min(self.leased.values(), default=0) < 0:
+            raise Violation("free pieces are not negative", self._stock, f"{free} free, {dict(self.leased)} leased")
+        taken = sum(self.seats.values())
+        if taken > self.total:
+            raise Violation("never oversold", self._stock, f"{taken} pieces in seats of {self.total}")
+        seats: dict[str, int] = defaultdict(int)
+        customers: dict[str, int] = defaultdict(int)
+        for order, pieces in self.seats.items():
+            group, customer, _ = self._orders[order]
+            seats[group] += pieces
+            customers[customer] += pieces
+        for group, pieces in seats.items():
+            if pieces > self.granted[group]:
+                raise Violation("a seat has its pieces", group, f"{pieces} in seats, {self.granted[group]} granted")
+        limit = self._offer.limit_per_customer
+        for customer, pieces in customers.items():
+            if limit and pieces > limit:
+                raise Violation("a customer's limit holds", customer, f"{pieces} pieces, limit {limit}")
+
+    def _check_time(self, order: str, time_ms: int) -> None:
+        start_ms = self._offer.start_time.ToMilliseconds()
+        end_ms = self._offer.end_time.ToMilliseconds()
+        if time_ms < start_ms or (end_ms and time_ms >= end_ms):
+            raise Violation("nothing is sold outside its window", order, f"a seat at {time_ms}")
+
+    def check_end(self, world: StockWorld) -> None:
+        """Checks what holds when nothing is left to do: every piece is free or sold. Raises Violation."""
+        for order, (group, _, _) in self._orders.items():
+            if order not in self._ends:
+                raise Violation("every order ends", group, f"{order} has no end")
+        left = {group: units for group, units in self.leased.items() if units}
+        if left:
+            raise Violation("every lease comes home", self._stock, f"{left} leased")
+        bought = sum(self._orders[order][2] for order in self.charged)
+        if bought != self.sold:
+            raise Violation("sold is what was charged", self._stock, f"{self.sold} sold, {bought} charged")
+        (item,) = [
+            one.state
+            for decider in world.decided(topics.INVENTORY_STOCK_DECIDER)
+            for one in decider.states.aggregates()
+        ]
+        if (item.leased, item.sold, item.total, item.open_leases, item.leases) != (0, self.sold, self.total, 0, {}):
+            raise Violation("the stock's books are those of its log", self._stock, str(item))
+        if item.line:
+            raise Violation("nobody waits in line at the end", self._stock, str(item.line))
+        if self._offer.limit_per_customer:
+            kept = set(self._admitted)
+            if kept != self.charged:
+                raise Violation("an allowance keeps what was bought", "", f"{kept ^ self.charged} differ")
