@@ -33,6 +33,10 @@ COLUMNS = (
     "open_minor",
     "captures",
     "wire",
+    "environment",
+    "refunds_undone_minor",
+    "disputed_minor",
+    "fees_minor",
 )
 #: Rows written at once.
 CHUNK = 500
@@ -49,6 +53,7 @@ class HttpServer:
         self._group_commit = group_commit
         self._runner: web.AppRunner | None = None
         self._notifier: Notifier | None = None
+        self._stripe: StripeApi | None = None
 
     async def start(self) -> str:
         """Starts what is configured. Returns host:port, or "" without an address. Raises RuntimeError."""
@@ -61,7 +66,8 @@ class HttpServer:
         if not settings.http_listen:
             return ""
         app = web.Application(client_max_size=1024 * 1024)
-        app.add_routes(StripeApi(self._handler, settings.stripe_key.get_secret_value()).routes())
+        self._stripe = StripeApi(self._handler, settings.stripe_key.get_secret_value())
+        app.add_routes(self._stripe.routes())
         app.add_routes(WeChatApi(self._handler, signer).routes())
         app.add_routes([web.get("/statement.csv", self._statement), web.get("/health", _health)])
         # Cancels the handlers of callers that disconnected: injected time-outs would pile up thousands of them.
@@ -81,6 +87,8 @@ class HttpServer:
             await self._notifier.stop()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._stripe is not None:
+            self._stripe.close()
 
     async def _statement(self, request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})

@@ -23,7 +23,15 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.message import Message
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from simulators.psp.accounts import balance, details, holds, incidents, payment_methods, statement_entries
+from simulators.psp.accounts import (
+    balance,
+    details,
+    holds,
+    incidents,
+    kept_answers,
+    payment_methods,
+    statement_entries,
+)
 from simulators.psp.accounts.balance import Balance, Booking
 from simulators.psp.accounts.consequences import Consequences
 from simulators.psp.accounts.details import Details
@@ -70,6 +78,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 ADDITIONS = f"""
 CREATE INDEX IF NOT EXISTS calls_of_hold ON calls (hold);
 {outbox.SCHEMA} {details.SCHEMA} {balance.SCHEMA} {incidents.SCHEMA} {payment_methods.SCHEMA}
+{kept_answers.SCHEMA}
 """
 
 #: A hold's fields in the order of the table's columns.
@@ -126,6 +135,7 @@ class AccountBook:
         self.balance = self.consequences.balance
         self.details = self.consequences.details
         self.payment_methods = payment_methods.PaymentMethods(self._db)
+        self.kept_answers = kept_answers.KeptAnswers(self._db)
 
     def close(self) -> None:
         """Closes the file."""

@@ -87,6 +87,22 @@ class Balance:
         (made,) = self._select("id = ?", (row,))
         return made
 
+    def available(self, wire: str) -> dict[str, int]:
+        """Balance of a wire by currency: everything that no payout has included."""
+        rows = self._db.execute(
+            "SELECT currency, SUM(amount_minor - fee_minor) FROM balance WHERE payout = '' AND wire = ? "
+            "GROUP BY currency ORDER BY currency",
+            (wire,),
+        )
+        return {str(currency): int(minor) for currency, minor in rows}
+
+    def before(self, wire: str, at_ms: int) -> int:
+        """Sum of the changes of a wire before a time, payouts included."""
+        (minor,) = self._db.execute(
+            "SELECT COALESCE(SUM(amount_minor - fee_minor), 0) FROM balance WHERE wire = ? AND at_ms < ?", (wire, at_ms)
+        ).fetchone()
+        return int(minor)
+
     def page(
         self,
         wire: str,

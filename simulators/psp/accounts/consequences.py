@@ -55,6 +55,8 @@ class Consequences:
         if isinstance(request, pb.ConfirmRequest):
             return
         metadata = dict(getattr(request, "metadata", {})) or None
+        if getattr(request, "without_metadata", False):
+            metadata = {}
         environment = customer = ""
         if isinstance(request, pb.AuthoriseRequest):
             environment = request.environment or (metadata or {}).get("environment", "")

@@ -41,9 +41,10 @@ UNDOING_REASON = {
 
 
 class UndoneRefund(NamedTuple):
-    """Subject of a change: a refund that was undone, by its key."""
+    """Subject of a change: a refund that was undone, by its key. `metadata` None: the standard one."""
 
     key: str
+    metadata: dict[str, str] | None
 
 
 class FraudWarning(NamedTuple):
@@ -173,7 +174,7 @@ class ProviderLife:
         book = self._book.consequences
         fee_minor = book.rules.returned_fee_minor(wire_of(hold.payment_method), made.amount_minor)
         book.book(pb.BALANCE_KIND_REFUND_UNDONE, hold, key, made.amount_minor, fee_minor, at_ms)
-        self._book.announce(UndoneRefund(key), result, hold, at_ms)
+        self._book.announce(UndoneRefund(key, self._book.details.get(key).metadata), result, hold, at_ms)
         return result
 
     def _refund_key(self, key: str) -> str:

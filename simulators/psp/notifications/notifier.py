@@ -24,6 +24,7 @@ from simulators.psp.accounts.statement_entries import OWN, wire_of
 from simulators.psp.notifications.outbox import Notice, QueuedNotice
 from simulators.psp.request_handler import RequestHandler
 from simulators.psp.settings import Settings
+from simulators.psp.stripe import events as stripe_events
 from simulators.psp.stripe import objects as stripe_objects
 from simulators.psp.wechat import objects as wechat_objects
 from simulators.psp.wechat.signer import Signer
@@ -39,7 +40,7 @@ MAX_PAUSE_MS = 60_000
 #: Statuses of changes that no call has made.
 INCIDENTS = frozenset(status for status in pb.Status.values() if status >= pb.STATUS_REFUND_FAILED)
 _EVENTS: Mapping[str, Callable[[Change], dict[str, Any] | None]] = {
-    stripe_objects.WIRE: stripe_objects.event,
+    stripe_objects.WIRE: stripe_events.event,
     wechat_objects.WIRE: wechat_objects.event,
 }
 

@@ -10,6 +10,13 @@ from __future__ import annotations
 MAX_AMOUNT = 99_999_999
 #: Three decimals, of which Stripe accepts the last one only as 0.
 THREE_DECIMALS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
+#: Least amounts, in Stripe's minor units, of the currencies that Stripe settles in.
+#: Source: https://docs.stripe.com/currencies, "Minimum and maximum charge amounts".
+MINIMUMS = {
+    "AED": 200, "AUD": 50, "BGN": 100, "BRL": 50, "CAD": 50, "CHF": 50, "CZK": 1500, "DKK": 250, "EUR": 50, "GBP": 30,
+    "HKD": 400, "HUF": 17500, "INR": 50, "JPY": 50, "MXN": 1000, "MYR": 200, "NOK": 300, "NZD": 50, "PLN": 200,
+    "RON": 200, "SEK": 300, "SGD": 50, "THB": 1000, "USD": 50,
+}  # fmt: skip
 #: Stripe's minor units in one minor unit of ISO 4217: no decimals in ISO 4217, two at Stripe.
 STRIPE_PER_ISO = {"ISK": 100, "UGX": 100}
 #: Minor units of ISO 4217 in one of Stripe's: two decimals in ISO 4217, none at Stripe.

@@ -259,6 +259,7 @@ class AuthoriseRequest(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
     SAVE_METHOD_FIELD_NUMBER: _builtins.int
+    WITHOUT_METADATA_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Idempotency key."""
     order: _builtins.str
@@ -283,6 +284,8 @@ class AuthoriseRequest(_message.Message):
     """The provider's reference of the customer; empty: none."""
     save_method: _builtins.bool
     """Whether to keep the payment method for later payments of the customer."""
+    without_metadata: _builtins.bool
+    """Whether the call has no metadata at all."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata, where it is more than the key, the order and the group."""
@@ -301,10 +304,11 @@ class AuthoriseRequest(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         customer: _builtins.str = ...,
         save_method: _builtins.bool = ...,
+        without_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "customer", b"customer", "environment", b"environment", "group", b"group", "key", b"key", "metadata", b"metadata", "order", b"order", "payment_method", b"payment_method", "sale", b"sale", "save_method", b"save_method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "customer", b"customer", "environment", b"environment", "group", b"group", "key", b"key", "metadata", b"metadata", "order", b"order", "payment_method", b"payment_method", "sale", b"sale", "save_method", b"save_method", "without_metadata", b"without_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,12 +344,15 @@ class CaptureRequest(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    WITHOUT_METADATA_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Idempotency key."""
     hold: _builtins.str
     """Reference of the hold."""
     amount_minor: _builtins.int
     """Amount in minor units."""
+    without_metadata: _builtins.bool
+    """Whether the call has no metadata at all."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata, where it is more than the key."""
@@ -357,10 +364,11 @@ class CaptureRequest(_message.Message):
         hold: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        without_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key", "metadata", b"metadata"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key", "metadata", b"metadata", "without_metadata", b"without_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -422,12 +430,15 @@ class RefundRequest(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    WITHOUT_METADATA_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Idempotency key."""
     hold: _builtins.str
     """Reference of the hold."""
     amount_minor: _builtins.int
     """Amount in minor units."""
+    without_metadata: _builtins.bool
+    """Whether the call has no metadata at all."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata, where it is more than the key, the order and the group."""
@@ -439,10 +450,11 @@ class RefundRequest(_message.Message):
         hold: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        without_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key", "metadata", b"metadata"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "key", b"key", "metadata", b"metadata", "without_metadata", b"without_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
