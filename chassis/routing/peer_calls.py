@@ -22,6 +22,7 @@ from chassis.identity import tls
 from chassis.identity.access_settings import SecuritySettings
 from chassis.rpc import channel_options
 from chassis.rpc.call_deadline import UNLIMITED_S
+from chassis.rpc.caller import current_identity
 from chassis.rpc.errors import PREFIX, ApiError
 from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import NotReady
@@ -30,7 +31,11 @@ from eventlog.core.errors import NotReady
 FORWARDED = "groupbuy-forwarded"
 #: Metadata with the partitions, by number, of a part of a list.
 PARTITIONS = "groupbuy-partitions"
-_PEER_METADATA = frozenset({FORWARDED, PARTITIONS})
+#: Metadata with the name of the identity for which a replica forwards. Without encryption, where every caller is
+#: `local`, any caller may name itself.
+CALLER = "groupbuy-caller"
+MAX_CALLER = 100
+_PEER_METADATA = frozenset({FORWARDED, PARTITIONS, CALLER})
 #: Seconds between two checks that the replica is still the owner.
 POLL_INTERVAL_S = 0.25
 #: Seconds by which the other replica's deadline is shorter, so that its answer still reaches our caller.
@@ -180,6 +185,16 @@ def has_peer_metadata(context: Context) -> bool:
     return any(name in _PEER_METADATA for name, _ in context.invocation_metadata() or ())
 
 
+def caller_of(context: Context) -> str:
+    """Name of the identity that made the call, also if a replica forwarded it; empty if it named none.
+
+    The authorizer refuses the metadata from everybody but this service's replicas, except without encryption.
+    """
+    if identity := current_identity():
+        return identity
+    return next((value[:MAX_CALLER] for name, value in context.invocation_metadata() or () if name == CALLER), "")
+
+
 def requested_partitions(context: Context) -> frozenset[int] | None:
     """The partitions that another replica requests; None for all. Raises ApiError INVALID_FIELDS."""
     for name, value in context.invocation_metadata() or ():
@@ -195,6 +210,8 @@ def _forwarding_metadata(context: Context, partitions: Collection[int] | None) -
     metadata = [(FORWARDED, "1")]
     if partitions is not None:
         metadata.append((PARTITIONS, ",".join(map(str, sorted(partitions)))))
+    if caller := caller_of(context):
+        metadata.append((CALLER, caller))
     metadata += [(name, value) for name, value in context.invocation_metadata() or () if name == "traceparent"]
     return metadata
 

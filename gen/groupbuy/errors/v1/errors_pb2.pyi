@@ -94,6 +94,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the caller's identity may not call this method."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 49
     """RESOURCE_EXHAUSTED: the caller's identity exceeds its rate limit; retry after the delay."""
+    ERROR_REASON_VERSION_MISMATCH: _ErrorReason.ValueType  # 60
+    """ABORTED: the payments of the group have another version than the caller has seen; read them again and retry."""
+    ERROR_REASON_REPAIR_REFUSED: _ErrorReason.ValueType  # 61
+    """FAILED_PRECONDITION: the rules refuse the operator's action."""
+    ERROR_REASON_SECOND_OPERATOR_REQUIRED: _ErrorReason.ValueType  # 62
+    """PERMISSION_DENIED: another identity than the proposer's has to approve an adjustment of the ledger."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. The name without its prefix is ErrorInfo.reason."""
@@ -170,4 +176,10 @@ ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 48
 """PERMISSION_DENIED: the caller's identity may not call this method."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 49
 """RESOURCE_EXHAUSTED: the caller's identity exceeds its rate limit; retry after the delay."""
+ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 60
+"""ABORTED: the payments of the group have another version than the caller has seen; read them again and retry."""
+ERROR_REASON_REPAIR_REFUSED: ErrorReason.ValueType  # 61
+"""FAILED_PRECONDITION: the rules refuse the operator's action."""
+ERROR_REASON_SECOND_OPERATOR_REQUIRED: ErrorReason.ValueType  # 62
+"""PERMISSION_DENIED: another identity than the proposer's has to approve an adjustment of the ledger."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

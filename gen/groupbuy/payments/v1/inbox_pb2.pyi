@@ -151,6 +151,8 @@ class ProviderOutcome(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     AUTHORISED_FIELD_NUMBER: _builtins.int
     ACTION_REQUIRED_FIELD_NUMBER: _builtins.int
     DECLINED_FIELD_NUMBER: _builtins.int
@@ -183,6 +185,10 @@ class ProviderOutcome(_message.Message):
     """Id of the deployment in the provider's metadata; empty if there is none. Records of another deployment are not
     appended.
     """
+    operator: _builtins.str
+    """Identity of the operator who fed it from a statement, and the operator's reason; otherwise empty."""
+    reason: _builtins.str
+    """Reason of the operator, for people."""
     @_builtins.property
     def authorised(self) -> Global___OutcomeAuthorised:
         """The money is held, or charged by a sale."""
@@ -256,6 +262,8 @@ class ProviderOutcome(_message.Message):
         origin: Global___OutcomeOrigin.ValueType = ...,
         payment_method: _builtins.str = ...,
         environment: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
         authorised: Global___OutcomeAuthorised | None = ...,
         action_required: Global___OutcomeActionRequired | None = ...,
         declined: Global___OutcomeDeclined | None = ...,
@@ -275,7 +283,7 @@ class ProviderOutcome(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "dispute", b"dispute", "external", b"external", "fee", b"fee", "fraud_warning", b"fraud_warning", "hold_gone", b"hold_gone", "not_possible", b"not_possible", "paid_out", b"paid_out", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "attempt", b"attempt", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "dispute", b"dispute", "environment", b"environment", "external", b"external", "fee", b"fee", "fraud_warning", b"fraud_warning", "hold_gone", b"hold_gone", "not_possible", b"not_possible", "operation", b"operation", "order", b"order", "origin", b"origin", "paid_out", b"paid_out", "payment_method", b"payment_method", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "attempt", b"attempt", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "dispute", b"dispute", "environment", b"environment", "external", b"external", "fee", b"fee", "fraud_warning", b"fraud_warning", "hold_gone", b"hold_gone", "not_possible", b"not_possible", "operation", b"operation", "operator", b"operator", "order", b"order", "origin", b"origin", "paid_out", b"paid_out", "payment_method", b"payment_method", "reason", b"reason", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["authorised", "action_required", "declined", "captured", "voided", "refunded", "absent", "hold_gone", "retry_later", "not_possible", "refund_reversed", "dispute", "fraud_warning", "external", "fee", "paid_out"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015

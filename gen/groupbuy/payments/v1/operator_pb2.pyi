@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from groupbuy.payments.v1 import decisions_pb2 as _decisions_pb2
+from groupbuy.payments.v1 import inbox_pb2 as _inbox_pb2
 from groupbuy.payments.v1 import ledger_pb2 as _ledger_pb2
 from groupbuy.payments.v1 import payments_pb2 as _payments_pb2
 import builtins as _builtins
@@ -206,6 +207,7 @@ class Repair(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     PAYMENT_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request id of the call."""
     operator: _builtins.str
@@ -218,7 +220,11 @@ class Repair(_message.Message):
 
     @_builtins.property
     def payment(self) -> _payments_pb2.Payment:
-        """The payment after the decision; with validate_only, the present payment."""
+        """The payment after the decision; with validate_only, the present payment. Absent if the group never named the order."""
+
+    @_builtins.property
+    def preview(self) -> _containers.RepeatedCompositeFieldContainer[_decisions_pb2.PaymentEvent]:
+        """With validate_only: the events of the decision, if it were made now. Payment methods are cut to four characters."""
 
     def __init__(
         self,
@@ -228,10 +234,11 @@ class Repair(_message.Message):
         action: _decisions_pb2.OperatorAction | None = ...,
         refusal: _builtins.str = ...,
         payment: _payments_pb2.Payment | None = ...,
+        preview: _abc.Iterable[_decisions_pb2.PaymentEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "payment", b"payment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "operator", b"operator", "payment", b"payment", "refusal", b"refusal", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "operator", b"operator", "payment", b"payment", "preview", b"preview", "refusal", b"refusal", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -696,3 +703,71 @@ class ResolveUnknownRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveUnknownRequest: _TypeAlias = ResolveUnknownRequest  # noqa: Y015
+
+@_typing.final
+class FeedOutcomeRequest(_message.Message):
+    """Feeds the outcome of a provider's operation that was found in a statement. It is a claim; the decider interprets it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """groups/{group}/orders/{order}/payment; derived ids for money of no order."""
+    reason: _builtins.str
+    """Reason, for people; recorded with the outcome."""
+    validate_only: _builtins.bool
+    """If set, the call only checks the request, and appends nothing."""
+    @_builtins.property
+    def outcome(self) -> _inbox_pb2.ProviderOutcome:
+        """The outcome. The service sets its order, origin, operator and reason."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        outcome: _inbox_pb2.ProviderOutcome | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "outcome", b"outcome", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedOutcomeRequest: _TypeAlias = FeedOutcomeRequest  # noqa: Y015
+
+@_typing.final
+class FeedOutcomeResponse(_message.Message):
+    """The position of a fed outcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """Partition of the payment inbox."""
+    offset: _builtins.int
+    """Offset in the partition; -1 with validate_only."""
+    @_builtins.property
+    def preview(self) -> _containers.RepeatedCompositeFieldContainer[_decisions_pb2.PaymentEvent]:
+        """With validate_only: the events of the decision, if it were made now. Payment methods are cut to four characters."""
+
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        preview: _abc.Iterable[_decisions_pb2.PaymentEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "partition", b"partition", "preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedOutcomeResponse: _TypeAlias = FeedOutcomeResponse  # noqa: Y015

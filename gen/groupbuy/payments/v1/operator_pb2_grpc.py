@@ -92,6 +92,11 @@ class OperatorServiceStub(object):
                 request_serializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.ResolveUnknownRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.Repair.FromString,
                 _registered_method=True)
+        self.FeedOutcome = channel.unary_unary(
+                '/groupbuy.payments.v1.OperatorService/FeedOutcome',
+                request_serializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.FeedOutcomeRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.FeedOutcomeResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer(object):
@@ -177,6 +182,14 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FeedOutcome(self, request, context):
+        """Feeds an outcome that was found in a statement. Returns when it is in the log. An outcome that is known already
+        changes nothing, so a retry is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -234,6 +247,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ResolveUnknown,
                     request_deserializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.ResolveUnknownRequest.FromString,
                     response_serializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.Repair.SerializeToString,
+            ),
+            'FeedOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.FeedOutcome,
+                    request_deserializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.FeedOutcomeRequest.FromString,
+                    response_serializer=groupbuy_dot_payments_dot_v1_dot_operator__pb2.FeedOutcomeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -536,6 +554,33 @@ class OperatorService(object):
             '/groupbuy.payments.v1.OperatorService/ResolveUnknown',
             groupbuy_dot_payments_dot_v1_dot_operator__pb2.ResolveUnknownRequest.SerializeToString,
             groupbuy_dot_payments_dot_v1_dot_operator__pb2.Repair.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FeedOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.payments.v1.OperatorService/FeedOutcome',
+            groupbuy_dot_payments_dot_v1_dot_operator__pb2.FeedOutcomeRequest.SerializeToString,
+            groupbuy_dot_payments_dot_v1_dot_operator__pb2.FeedOutcomeResponse.FromString,
             options,
             channel_credentials,
             insecure,

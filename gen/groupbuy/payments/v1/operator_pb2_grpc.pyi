@@ -58,6 +58,10 @@ class OperatorServiceStub:
     """Approves an adjustment that another operator proposed. PERMISSION_DENIED for the proposer."""
     ResolveUnknown: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ResolveUnknownRequest, _operator_pb2.Repair]
     """States the result of a call whose result is unknown."""
+    FeedOutcome: _grpc.UnaryUnaryMultiCallable[_operator_pb2.FeedOutcomeRequest, _operator_pb2.FeedOutcomeResponse]
+    """Feeds an outcome that was found in a statement. Returns when it is in the log. An outcome that is known already
+    changes nothing, so a retry is safe.
+    """
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
@@ -89,6 +93,10 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Approves an adjustment that another operator proposed. PERMISSION_DENIED for the proposer."""
     ResolveUnknown: _aio.UnaryUnaryMultiCallable[_operator_pb2.ResolveUnknownRequest, _operator_pb2.Repair]  # type: ignore[assignment]
     """States the result of a call whose result is unknown."""
+    FeedOutcome: _aio.UnaryUnaryMultiCallable[_operator_pb2.FeedOutcomeRequest, _operator_pb2.FeedOutcomeResponse]  # type: ignore[assignment]
+    """Feeds an outcome that was found in a statement. Returns when it is in the log. An outcome that is known already
+    changes nothing, so a retry is safe.
+    """
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Repairs. Only operators may call them. A call returns when its action is decided; FAILED_PRECONDITION if the rules
@@ -183,5 +191,15 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.Repair, _abc.Awaitable[_operator_pb2.Repair]]:
         """States the result of a call whose result is unknown."""
+
+    @_abc_1.abstractmethod
+    def FeedOutcome(
+        self,
+        request: _operator_pb2.FeedOutcomeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.FeedOutcomeResponse, _abc.Awaitable[_operator_pb2.FeedOutcomeResponse]]:
+        """Feeds an outcome that was found in a statement. Returns when it is in the log. An outcome that is known already
+        changes nothing, so a retry is safe.
+        """
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
