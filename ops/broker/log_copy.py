@@ -7,9 +7,11 @@ are not copied: the logs prove them, and services commit them at their start. `t
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -38,7 +40,7 @@ class Copied(NamedTuple):
 
     topic: str
     records: int
-    #: SHA-256 of these records: partition, offset, time, key, headers, value. The same was read from the target.
+    #: SHA-256 of these records: time, key, headers and value, by partition. The same was read from the target.
     sha256: str
 
 
@@ -104,38 +106,59 @@ class LogCopy:
                 )
 
     async def _copy_topic(self, spec: TopicSpec, number: int, producer: AIOKafkaProducer) -> Copied:
-        records, digest = 0, sha256()
         async with (
             PartitionReader.of_topic(self._source, spec.name, number) as reading,
             PartitionReader.of_topic(self._target, spec.name, number) as before,
         ):
-            copy = self._copy_compacted if spec.compacted else self._copy_partition
-            for tp in reading.tps:
-                sending = Sending(producer, spec.name, tp.partition)
-                wanted = await copy(reading, before, tp, sending)
-                await sending.finish()
-                found = await self._appended(tp, before.ends[tp], offsets=not spec.compacted)
-                if wanted != found:
-                    raise OpsError(
-                        f"the copy of {tp.topic} {tp.partition} differs from {before.ends[tp]} on: delete the copied "
-                        "topics and start again"
-                    )
-                records += found[0]
-                digest.update(found[1])
-        return Copied(spec.name, records, digest.hexdigest())
+            parts = {tp: _Part(Sending(producer, spec.name, tp.partition)) for tp in reading.tps}
+            if spec.compacted:
+                await self._append_missing(reading, before, parts)
+            else:
+                await self._append(reading, before, parts)
+        await asyncio.gather(*(part.sending.finish() for part in parts.values()))
+        found = await self._appended(spec, number, before.ends)
+        for tp, part in parts.items():
+            if part.sums != found[tp]:
+                raise OpsError(
+                    f"the copy of {tp.topic} {tp.partition} differs from {before.ends[tp]} on: delete the copied "
+                    "topics and start again"
+                )
+        digest = sha256(b"".join(part.sums.digest() for part in parts.values()))
+        return Copied(spec.name, sum(part.sums.records for part in parts.values()), digest.hexdigest())
 
-    async def _copy_partition(
-        self, reading: PartitionReader, before: PartitionReader, tp: TopicPartition, sending: Sending
-    ) -> tuple[int, bytes]:
-        """Appends the records after the end of the copy. Returns their number and digest."""
+    async def _append(
+        self, reading: PartitionReader, before: PartitionReader, parts: Mapping[TopicPartition, _Part]
+    ) -> None:
+        """Appends the records after the end of the copy, under their own offsets."""
+        for tp, part in parts.items():
+            await self._check_bounds(tp, reading, before, part)
+        await self._check_last(reading, before)
+        wanted = {tp: (before.ends[tp], reading.ends[tp]) for tp in parts}
+        next_offset = dict(before.ends)
+        async with aclosing(reading.ranges(wanted)) as records:
+            async for tp, record in records:
+                part = parts[tp]
+                part.over = part.over or self._is_too_new(record)
+                if part.over:
+                    continue
+                if record.offset != next_offset[tp]:
+                    place = f"{tp.topic} {tp.partition}"
+                    raise OpsError(f"{place} has no record at {next_offset[tp]}: its offsets can't be kept")
+                next_offset[tp] += 1
+                part.sums.add(record)
+                await part.send(record)
+
+    async def _check_bounds(
+        self, tp: TopicPartition, reading: PartitionReader, before: PartitionReader, part: _Part
+    ) -> None:
         begin, end, at = reading.begins[tp], reading.ends[tp], before.ends[tp]
         if at == 0 and begin > 0:
             # As many records as retention has deleted. They are deleted before the comparison.
             for _ in range(begin):
-                await sending.send_filler()
-            await sending.finish()
+                await part.sending.send_filler()
+            await part.sending.finish()
             await self._to.delete_records({tp: RecordsToDelete(before_offset=begin)})
-            before.ends[tp] = at = begin
+            before.begins[tp] = before.ends[tp] = at = begin
         if at < begin:
             raise OpsError(
                 f"the copy of {tp.topic} {tp.partition} ends at {at}, and the source begins at {begin}: the records "
@@ -143,65 +166,87 @@ class LogCopy:
             )
         if at > end:
             raise OpsError(f"{tp.topic} {tp.partition} of the copy has {at} records, of the source {end}: another log")
-        await self._check_last(reading, before, tp, begin)
-        records, digest = 0, sha256()
-        async with aclosing(reading.records(tp, at, end)) as found:
-            async for record in found:
-                if self.until_ms is not None and record.timestamp > self.until_ms:
-                    break
-                if record.offset != at:
-                    raise OpsError(f"{tp.topic} {tp.partition} has no record at {at}: its offsets can't be kept")
-                at += 1
-                records += 1
-                digest.update(_bytes_of(record, offset=True))
-                await _send(sending, record)
-        return records, digest.digest()
 
-    async def _copy_compacted(
-        self, reading: PartitionReader, before: PartitionReader, tp: TopicPartition, sending: Sending
-    ) -> tuple[int, bytes]:
-        """Appends the records that the copy lacks. Nothing refers to the offsets of a compacted topic."""
-        known = set()
-        async with aclosing(before.records(tp, before.begins[tp], before.ends[tp])) as found:
-            async for record in found:
-                known.add(_bytes_of(record, offset=False))
-        records, digest = 0, sha256()
-        async with aclosing(reading.records(tp, reading.begins[tp], reading.ends[tp])) as found:
-            async for record in found:
-                if self.until_ms is not None and record.timestamp > self.until_ms:
-                    break
-                if (content := _bytes_of(record, offset=False)) in known:
-                    continue
-                records += 1
-                digest.update(content)
-                await _send(sending, record)
-        return records, digest.digest()
-
-    async def _check_last(
-        self, reading: PartitionReader, before: PartitionReader, tp: TopicPartition, begin: int
-    ) -> None:
-        """Compares the last record of the copy with the source's at this offset."""
-        last = before.ends[tp] - 1
-        if last < begin or last < before.begins[tp]:
-            return
+    async def _check_last(self, reading: PartitionReader, before: PartitionReader) -> None:
+        """Compares the last record of each partition of the copy with the source's at this offset."""
+        wanted = {
+            tp: (end - 1, end) for tp, end in before.ends.items() if end > max(reading.begins[tp], before.begins[tp])
+        }
         contents = []
         for one in (reading, before):
-            async with aclosing(one.records(tp, last, last + 1)) as found:
-                contents.append([_bytes_of(record, offset=True) async for record in found])
-        if contents[0] != contents[1]:
-            raise OpsError(f"{tp.topic} {tp.partition} {last} of the copy is another record than the source's")
+            async with aclosing(one.ranges(wanted)) as records:
+                contents.append({tp: (record.offset, _bytes_of(record)) async for tp, record in records})
+        for tp, (first, _) in wanted.items():
+            if contents[0].get(tp) != contents[1].get(tp):
+                raise OpsError(f"{tp.topic} {tp.partition} {first} of the copy is another record than the source's")
 
-    async def _appended(self, tp: TopicPartition, first: int, *, offsets: bool) -> tuple[int, bytes]:
-        """Number and digest of the records that this run has appended to a partition of the target."""
-        records, digest = 0, sha256()
-        async with (
-            PartitionReader(self._target, [tp]) as reading,
-            aclosing(reading.records(tp, first, reading.ends[tp])) as found,
-        ):
-            async for record in found:
-                records += 1
-                digest.update(_bytes_of(record, offset=offsets))
-        return records, digest.digest()
+    async def _append_missing(
+        self, reading: PartitionReader, before: PartitionReader, parts: Mapping[TopicPartition, _Part]
+    ) -> None:
+        """Appends the records that the copy lacks. Nothing refers to the offsets of a compacted topic."""
+        known = {(tp, _bytes_of(record)) async for tp, record in before.all_records()}
+        async for tp, record in reading.all_records():
+            part = parts[tp]
+            part.over = part.over or self._is_too_new(record)
+            if not part.over and (tp, _bytes_of(record)) not in known:
+                part.sums.add(record)
+                await part.send(record)
+
+    def _is_too_new(self, record: Any) -> bool:
+        return self.until_ms is not None and record.timestamp > self.until_ms
+
+    async def _appended(
+        self, spec: TopicSpec, number: int, first: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, _Sums]:
+        """The records that this run has appended to each partition of the target."""
+        async with PartitionReader.of_topic(self._target, spec.name, number) as reading:
+            found = {tp: _Sums() for tp in reading.tps}
+            wanted = {tp: (first[tp], reading.ends[tp]) for tp in reading.tps}
+            expected = dict(first)
+            async with aclosing(reading.ranges(wanted)) as records:
+                async for tp, record in records:
+                    if record.offset != expected[tp]:
+                        raise OpsError(f"the copy of {tp.topic} {tp.partition} has no record at {expected[tp]}")
+                    expected[tp] += 1
+                    found[tp].add(record)
+        return found
+
+
+class _Sums:
+    """Number and digest of the records of a partition, in their order."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self._sha256 = sha256()
+
+    def add(self, record: Any) -> None:
+        """Takes the next record."""
+        self.records += 1
+        self._sha256.update(_bytes_of(record))
+
+    def digest(self) -> bytes:
+        """The digest so far."""
+        return self._sha256.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Sums) and (self.records, self.digest()) == (other.records, other.digest())
+
+    __hash__ = None  # type: ignore[assignment] # it changes
+
+
+@dataclass(slots=True)
+class _Part:
+    """One partition of a run."""
+
+    sending: Sending
+    sums: _Sums = field(default_factory=_Sums)
+    #: Whether a record was too new: all later ones are left out too.
+    over: bool = False
+
+    async def send(self, record: Any) -> None:
+        """Appends a copy of a record."""
+        headers = list(record.headers)
+        await self.sending.send(value=record.value, key=record.key, timestamp_ms=record.timestamp, headers=headers)
 
 
 async def open_copy(target: Kafka, specs: Sequence[TopicSpec]) -> list[str]:
@@ -224,11 +269,5 @@ async def open_copy(target: Kafka, specs: Sequence[TopicSpec]) -> list[str]:
         await admin.close()
 
 
-async def _send(sending: Sending, record: Any) -> None:
-    headers = list(record.headers)
-    await sending.send(value=record.value, key=record.key, timestamp_ms=record.timestamp, headers=headers)
-
-
-def _bytes_of(record: Any, *, offset: bool) -> bytes:
-    place = (record.offset,) if offset else ()
-    return repr((*place, record.timestamp, record.key, list(record.headers), record.value)).encode()
+def _bytes_of(record: Any) -> bytes:
+    return repr((record.timestamp, record.key, list(record.headers), record.value)).encode()

@@ -66,12 +66,20 @@ class Tally:
 class Player:
     """The shop: one channel per service, one task per order."""
 
-    def __init__(self, orders: grpc.aio.Channel, groups: grpc.aio.Channel, run: UUID, tally: Tally) -> None:
+    def __init__(
+        self,
+        orders: grpc.aio.Channel,
+        groups: grpc.aio.Channel,
+        run: UUID,
+        tally: Tally,
+        retry_for_s: float = RETRY_FOR_S,
+    ) -> None:
         self._orders = OrderServiceStub(orders)
         self._campaigns = CampaignServiceStub(groups)
         #: Makes the ids of this run unique, also at a broker with an earlier run of the same seed.
         self._run = run
         self._tally = tally
+        self._retry_for_s = retry_for_s
         # Retries are counted here. Log lines would break the live view.
         stamina.instrumentation.set_on_retry_hooks([])
 
@@ -170,7 +178,7 @@ class Player:
     async def _retried(self, call: Callable[..., Awaitable[T]], request: Message) -> T:
         """Makes a call, and retries it unchanged while the service is unavailable."""
         async for attempt in stamina.retry_context(
-            on=_is_transient, attempts=None, timeout=RETRY_FOR_S, wait_initial=0.1, wait_max=1.0, wait_jitter=0.2
+            on=_is_transient, attempts=None, timeout=self._retry_for_s, wait_initial=0.1, wait_max=1.0, wait_jitter=0.2
         ):
             if attempt.num > 1:
                 self._tally.retries += 1
