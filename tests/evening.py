@@ -12,7 +12,6 @@ import grpc
 from ops.demo.plan import plan
 from ops.demo.player import Player, Tally
 
-
 #: Longer than `in_the_middle` takes on a busy machine.
 RETRY_FOR_S = 600.0
 
@@ -38,7 +37,8 @@ async def play(
 ) -> Played:
     """Plays an evening; `in_the_middle` runs in a thread while half of the orders are still to come.
 
-    Calls are retried for RETRY_FOR_S. Raises EveningFailed if a call fails that should not, and errors of `in_the_middle`.
+    Calls are retried for RETRY_FOR_S. Raises EveningFailed if a call fails that should not, and errors of
+    `in_the_middle`.
     """
     evening, tally = plan(orders, seed), Tally()
     player = Player(shop, merchant, uuid4(), tally, RETRY_FOR_S)
