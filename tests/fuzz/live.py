@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from groupbuy.orders.v1 import orders_pb2 as o
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
@@ -126,7 +127,10 @@ async def fuzz(
             try:
                 outcome = await live.call(given, chance.choice(DEADLINES_S))
                 for data in outcome.answers[:1]:
-                    decoded = answer.FromString(data)
+                    try:
+                        decoded = answer.FromString(data)
+                    except DecodeError as error:
+                        raise Failure(f"{error}; answer {data.hex()}") from None
                     if chance.random() < 0.05:
                         pool.learn(decoded, chance)
             except Failure as failure:
