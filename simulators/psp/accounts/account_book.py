@@ -248,13 +248,12 @@ class AccountBook:
         return hold, holds.refund(hold, request, at_ms, self._obstacle(hold, request.key))
 
     def _authorise(self, request: pb.AuthoriseRequest, at_ms: int) -> tuple[Hold | None, pb.CallResult]:
-        single_use = self.consequences.rules.behaviour.single_use_methods and stripe_objects.owns(
-            request.payment_method
-        )
+        stripe = stripe_objects.owns(request.payment_method)
+        single_use = stripe and self.consequences.rules.behaviour.single_use_methods
         if single_use:
             self.payment_methods.check(request)
         hold, result = holds.authorise(request, at_ms, self._life_ms(), self.declines)
-        if single_use and hold is not None:
+        if hold is not None and stripe and (single_use or request.save_method):
             self.payment_methods.use(request)
         return hold, result
 

@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS balance (
     payout TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS balance_unpaid ON balance (wire, currency) WHERE payout = '';
+CREATE INDEX IF NOT EXISTS balance_time ON balance (wire, at_ms);
 CREATE INDEX IF NOT EXISTS balance_source ON balance (source);
 CREATE INDEX IF NOT EXISTS balance_fees ON balance (hold, fee_minor) WHERE fee_minor != 0;
 """
@@ -138,6 +139,10 @@ class Balance:
         """A transaction by its number."""
         found = self._select("id = ?", (booking_id,))
         return found[0] if found else None
+
+    def between(self, wire: str, since_ms: int, until_ms: int) -> list[Booking]:
+        """Transactions of a wire in a time, the end excluded, oldest first."""
+        return self._select("wire = ? AND at_ms >= ? AND at_ms < ? ORDER BY id", (wire, since_ms, until_ms))
 
     def of_hold(self, hold: str) -> list[Booking]:
         """Transactions of a hold, oldest first."""

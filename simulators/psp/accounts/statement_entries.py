@@ -9,7 +9,7 @@ from __future__ import annotations
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 from simulators.psp.accounts.balance import Booking
-from simulators.psp.accounts.details import named_key
+from simulators.psp.accounts.details import by_hand, named_key
 from simulators.psp.accounts.holds import Hold
 from simulators.psp.accounts.incidents import NO_HISTORIES, Dispute, Histories
 from simulators.psp.stripe import objects as stripe_objects
@@ -64,7 +64,21 @@ def statement_entry(hold: Hold, histories: Histories = NO_HISTORIES) -> pb.State
             setattr(made, name, to_iso_minor(getattr(made, name), hold.currency))
         for operation in made.external_operations:
             operation.amount_minor = to_iso_minor(operation.amount_minor, hold.currency)
+    for operation in made.external_operations:
+        operation.operation = _source(operation.operation, operation.kind == pb.EXTERNAL_KIND_REFUND, hold)
     return made
+
+
+def _source(key: str, refund: bool, hold: Hold | None) -> str:
+    """The reference of a call that its merchant knows: its key or, for an operation by hand, the id at its wire."""
+    if hold is None or not by_hand(key):
+        return named_key(key)
+    wire = wire_of(hold.payment_method)
+    if wire == stripe_objects.WIRE:
+        return stripe_objects.refund_id(hold.hold, key) if refund else stripe_objects.charge_id(hold.hold)
+    if wire == wechat_objects.WIRE and refund:
+        return wechat_objects.refund_id(key)
+    return key
 
 
 def dispute_entry(dispute: Dispute, hold: Hold) -> pb.Dispute:
@@ -93,7 +107,7 @@ def balance_entry(booking: Booking, hold: Hold | None) -> pb.BalanceTransaction:
         transaction=booking.reference,
         kind=booking.kind,
         hold=reference_of(hold) if hold is not None else "",
-        source=named_key(booking.source),
+        source=_source(booking.source, booking.kind != pb.BALANCE_KIND_CHARGE, hold),
         currency=booking.currency,
         amount_minor=minor(booking.amount_minor),
         fee_minor=minor(booking.fee_minor),

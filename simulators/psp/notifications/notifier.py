@@ -62,6 +62,8 @@ def own_event(change: Change) -> dict[str, Any]:
     if isinstance(change.request, Dispute):
         event["dispute_state"] = pb.DisputeState.Name(change.request.state)
         event["evidence_due_ms"] = change.request.evidence_due_ms
+        event["withdrawn_minor"] = change.request.amount_minor if change.request.takes_money else 0
+        event["fee_minor"] = change.request.fee_minor
     if hold is not None and (result.status in INCIDENTS or by_hand(result.key) or change.environment):
         # No key of the merchant's names the order here.
         event |= {"order": hold.order, "environment": change.environment, "by_hand": by_hand(result.key)}

@@ -90,6 +90,7 @@ def dispute(made: Dispute, hold: Hold) -> Json:
         "id": made.dispute,
         "object": "dispute",
         "amount": made.amount_minor,
+        "balance_transactions": _moves(made),
         "charge": objects.charge_id(hold.hold),
         "created": made.opened_ms // 1000,
         "currency": made.currency.lower(),
@@ -105,6 +106,24 @@ def dispute(made: Dispute, hold: Hold) -> Json:
         "reason": made.reason,
         "status": _DISPUTE_STATUS[made.state],
     }
+
+
+def _moves(made: Dispute) -> list[Json]:
+    """The balance transactions in a dispute: the withdrawal, and its reversal if the merchant has won."""
+    taken = {"object": "balance_transaction", "currency": made.currency.lower(), "type": "adjustment"}
+    moves = [
+        {
+            **taken,
+            "amount": -made.amount_minor,
+            "fee": made.fee_minor,
+            "net": -made.amount_minor - made.fee_minor,
+            "reporting_category": "dispute",
+        }
+    ]
+    if made.state == pb.DISPUTE_STATE_WON:
+        back = {"amount": made.amount_minor, "fee": 0, "net": made.amount_minor}
+        moves.append({**taken, **back, "reporting_category": "dispute_reversal"})
+    return moves
 
 
 def fraud_warning(hold: Hold, at_ms: int) -> Json:

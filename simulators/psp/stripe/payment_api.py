@@ -49,11 +49,13 @@ class PaymentApi:
             ("GET", intents + "/{id}", self._retrieve),
             ("POST", intents + "/{id}/capture", self._capture),
             ("POST", intents + "/{id}/cancel", self._cancel),
+            ("POST", intents + "/{id}/confirm", self._confirm),
             ("POST", "/v1/refunds", self._refund),
             ("GET", "/v1/refunds", self._refunds),
             ("GET", "/v1/refunds/{id}", self._get_refund),
             ("GET", "/v1/charges/{id}", self._get_charge),
             ("POST", "/v1/customers", self._create_customer),
+            ("GET", "/v1/payment_methods/{id}", self._get_method),
             ("POST", "/v1/payment_methods/{id}/attach", self._attach),
         ]
 
@@ -138,6 +140,16 @@ class PaymentApi:
             return _current_intent(account)
         raise _unexpected_state(result, account)
 
+    async def _confirm(self, request: web.Request) -> Json:
+        """Renews the shopper's link of an intent that requires an action."""
+        form, hold = await request.post(), objects.hold_of(request.match_info["id"])
+        fault = await self._handler.inject_before(key_of(request))
+        account = await self._handler.account(hold)
+        if account.hold.state is not HoldState.PENDING:
+            raise _unexpected_state(pb.CallResult(), account)
+        await self._handler.inject_after(fault)
+        return _current_intent(account, expand=expands(form))
+
     async def _refund(self, request: web.Request) -> Json:
         form = await request.post()
         hold, key = objects.hold_of(str(form.get("payment_intent") or form.get("charge", ""))), key_of(request)
@@ -183,6 +195,14 @@ class PaymentApi:
         created = self._handler.now_ms // 1000
         return {"id": name, "object": "customer", "created": created, "metadata": metadata_of(form)}
 
+    async def _get_method(self, request: web.Request) -> Json:
+        method = request.match_info["id"]
+        fault = await self._handler.inject_before(method, effect=False)
+        methods = self._handler.book.payment_methods
+        customer = await self._handler.run(lambda: methods.customer(f"{objects.WIRE}/{method}"))
+        await self._handler.inject_after(fault)
+        return _method(method, customer or "")
+
     async def _attach(self, request: web.Request) -> Json:
         method, customer = request.match_info["id"], str((await request.post()).get("customer", ""))
         if not customer:
@@ -195,7 +215,7 @@ class PaymentApi:
         fault = await self._handler.inject_before(f"attach/{method}")
         await self._handler.run(attach)
         await self._handler.inject_after(fault)
-        return {"id": method, "object": "payment_method", "type": "card", "customer": customer}
+        return _method(method, customer)
 
     async def _call(self, call: Request) -> tuple[pb.CallResult, Account | None]:
         """Makes a call. Returns its result and its account, None if there is no hold."""
@@ -231,6 +251,10 @@ def refunds_of(account: Account) -> list[Json]:
         for key, result in account.calls.items()
         if result.status == pb.STATUS_REFUNDED
     ]
+
+
+def _method(method: str, customer: str) -> Json:
+    return {"id": method, "object": "payment_method", "type": "card", "customer": customer or None}
 
 
 def _current_intent(account: Account, *, expand: bool = False) -> Json:

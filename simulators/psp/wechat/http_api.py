@@ -13,9 +13,11 @@ from typing import Any
 from aiohttp import web
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
+from simulators.psp.accounts.account_book import REFUND_REFUSED
 from simulators.psp.accounts.holds import KeyReused, NotFound
 from simulators.psp.request_handler import RateLimited, RequestHandler, Unavailable
 from simulators.psp.wechat import objects
+from simulators.psp.wechat.money_api import DOWNLOAD, MoneyApi
 from simulators.psp.wechat.objects import Json, WeChatError
 from simulators.psp.wechat.signer import APP, MERCHANT, Signer
 
@@ -27,6 +29,7 @@ class WeChatApi:
 
     def __init__(self, handler: RequestHandler, signer: Signer) -> None:
         self._handler = handler
+        self._money = MoneyApi(handler)
         self._signer = signer
 
     def routes(self) -> list[web.RouteDef]:
@@ -39,11 +42,13 @@ class WeChatApi:
             web.post(transactions + "/out-trade-no/{number}/close", self._answered(self._close)),
             web.post(refunds, self._answered(self._refund)),
             web.get(refunds + "/{number}", self._answered(self._query_refund)),
+            web.get(DOWNLOAD, self._download),
+            *(web.route(method, path, self._answered(route)) for method, path, route in self._money.routes()),
         ]
 
     def _answered(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:
-            status, made = 200, None
+            status, made, headers = 200, None, dict[str, str]()
             try:
                 made = await route(request, await self._read(request))
                 status = 200 if made is not None else 204
@@ -51,14 +56,23 @@ class WeChatApi:
                 status, made = error.status, error.body
             except RateLimited as error:
                 status, made = 429, {"code": "FREQUENCY_LIMITED", "message": str(error)}
+                if error.retry_after_s:
+                    headers["Retry-After"] = str(error.retry_after_s)
             except Unavailable as error:
                 status, made = 500, {"code": "SYSTEM_ERROR", "message": str(error)}
             body = json.dumps(made, ensure_ascii=False).encode() if made is not None else b""
-            return web.Response(
-                body=body, status=status, headers=self._signer.sign(body), content_type="application/json"
-            )
+            headers |= self._signer.sign(body)
+            return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
         return answer
+
+    async def _download(self, request: web.Request) -> web.Response:
+        """A bill's file. WeChat Pay does not sign it; the answer to the request of the bill has its digest."""
+        try:
+            await self._read(request)
+            return web.Response(body=await self._money.download(request), content_type="text/plain", charset="utf-8")
+        except WeChatError as error:
+            return web.json_response(error.body, status=error.status)
 
     async def _read(self, request: web.Request) -> Json:
         body = await request.read()
@@ -145,6 +159,8 @@ class WeChatApi:
             raise WeChatError(400, "INVALID_REQUEST", "same out_refund_no, another refund") from None
         await self._handler.inject_after(fault)
         if result.status != pb.STATUS_REFUNDED:
+            if result.reason == REFUND_REFUSED:
+                raise WeChatError(403, "USER_ACCOUNT_ABNORMAL", "用户账户异常或已注销")
             raise WeChatError(400, "INVALID_REQUEST", f"可退金额不足: {result.reason}")
         return objects.refund(account.hold, number, result.amount_minor, "PROCESSING")
 
@@ -152,11 +168,12 @@ class WeChatApi:
         number = request.match_info["number"]
         fault = await self._handler.inject_before(number, effect=False)
         result = await self._result_of(number, "RESOURCE_NOT_EXISTS")
-        if result.status != pb.STATUS_REFUNDED:
+        status = objects.REFUND_STATUS.get(result.status)
+        if status is None:
             raise WeChatError(404, "RESOURCE_NOT_EXISTS", "退款单不存在")
         account = await self._handler.account(result.hold)
         await self._handler.inject_after(fault)
-        return objects.refund(account.hold, number, result.amount_minor, "SUCCESS")
+        return objects.refund(account.hold, number, result.amount_minor, status)
 
     async def _result_of(self, number: str, code: str) -> pb.CallResult:
         try:

@@ -19,6 +19,22 @@ Json: TypeAlias = dict[str, Any]
 WIRE = "wechat"
 
 
+#: WeChat Pay's status of a refund, also of one that was undone.
+REFUND_STATUS = {
+    pb.STATUS_REFUNDED: "SUCCESS",
+    pb.STATUS_REFUND_FAILED: "ABNORMAL",
+    pb.STATUS_REFUND_REVERSED: "CLOSED",
+}
+#: Action and event type of a complaint.
+_COMPLAINT_ACTIONS = {
+    pb.STATUS_DISPUTE_OPENED: ("CREATE_COMPLAINT", "COMPLAINT.CREATE"),
+    pb.STATUS_DISPUTE_EVIDENCE_DUE: ("CONTINUE_COMPLAINT", "COMPLAINT.STATE_CHANGE"),
+    pb.STATUS_DISPUTE_UNDER_REVIEW: ("RESPONSE_BY_PLATFORM", "COMPLAINT.STATE_CHANGE"),
+    pb.STATUS_DISPUTE_WON: ("USER_CONFIRM_PROCESSED", "COMPLAINT.STATE_CHANGE"),
+    pb.STATUS_DISPUTE_LOST: ("USER_CONFIRM_PROCESSED", "COMPLAINT.STATE_CHANGE"),
+}
+
+
 class WeChatError(Exception):
     """An error answer of WeChat Pay's: HTTP status and error object."""
 
@@ -53,7 +69,7 @@ def transaction(hold: Hold) -> Json:
         "amount": {"total": hold.asked_minor, "payer_total": hold.asked_minor, "currency": hold.currency},
     }
     if hold.captured_minor:
-        made["transaction_id"] = _id("42", hold.key)
+        made["transaction_id"] = transaction_id(hold.key)
         made["payer"] = {"openid": payer}
     return made
 
@@ -72,9 +88,9 @@ def declined(key: str) -> Json:
 def refund(hold: Hold, key: str, amount_minor: int, status: str) -> Json:
     """A refund."""
     return {
-        "refund_id": _id("50", key),
+        "refund_id": refund_id(key),
         "out_refund_no": key,
-        "transaction_id": _id("42", hold.key),
+        "transaction_id": transaction_id(hold.key),
         "out_trade_no": hold.key,
         "channel": "ORIGINAL",
         "status": status,
@@ -89,13 +105,32 @@ def event(change: Change) -> Json | None:
         return None
     if result.status == pb.STATUS_AUTHORISED:
         kind, plain = "TRANSACTION.SUCCESS", transaction(hold)
-    elif result.status == pb.STATUS_REFUNDED:
-        kind = "REFUND.SUCCESS"
-        plain = refund(hold, result.key, result.amount_minor, "SUCCESS")
+    elif result.status in REFUND_STATUS:
+        status = REFUND_STATUS[result.status]
+        kind = f"REFUND.{status}"
+        plain = refund(hold, result.key, result.amount_minor, status)
         plain["refund_status"] = plain.pop("status")
+    elif result.status in _COMPLAINT_ACTIONS:
+        action, kind = _COMPLAINT_ACTIONS[result.status]
+        plain = {"complaint_id": result.key, "action_type": action}
     else:
         return None
-    return {"kind": kind, "name": "EV-" + _id("2", f"{kind}/{result.key}"), "plain": plain}
+    return {
+        "kind": kind,
+        "name": "EV-"
+        + _id("2", f"{kind}/{result.key}/{result.status}" if kind.startswith("COMPLAINT") else f"{kind}/{result.key}"),
+        "plain": plain,
+    }
+
+
+def transaction_id(key: str) -> str:
+    """WeChat Pay's number of a payment."""
+    return _id("42", key)
+
+
+def refund_id(key: str) -> str:
+    """WeChat Pay's number of a refund."""
+    return _id("50", key)
 
 
 def _id(first: str, text: str) -> str:

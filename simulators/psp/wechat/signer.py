@@ -70,7 +70,7 @@ class Signer:
 
     def encrypt(self, kind: str, name: str, plain: dict[str, Any]) -> bytes:
         """The body of a notification, encrypted for the merchant."""
-        original = "refund" if kind.startswith("REFUND") else "transaction"
+        original = {"REFUND": "refund", "COMPLAINT": "complaint"}.get(kind.partition(".")[0], "transaction")
         nonce = secrets.token_hex(6)
         text = json.dumps(plain, ensure_ascii=False).encode()
         ciphertext = AESGCM(self._secret).encrypt(nonce.encode(), text, original.encode())
