@@ -6,6 +6,7 @@
 | refused | returns an answer that reports it, if the other side has reported that it did nothing |
 | unknown | raises ResultUnknown |
 | not made | raises NotPossibleNow, or NotYet while the other side works on it |
+| failed for good | raises ReplayedFailure; resolve.py raises NotDone once a look-up has found no effect |
 
 The adapter looks a call up by its idempotency key after KeyReused and AlreadyDone: see resolve.py.
 """
@@ -24,6 +25,17 @@ class CallError(Exception):
 
 class ResultUnknown(CallError):
     """The call may or may not have taken effect. Look up its key or send the same call again."""
+
+
+class ReplayedFailure(ResultUnknown):
+    """The other side repeated its stored answer to this key: a failure. The same key will not get another answer.
+
+    The request itself has ended, so a look-up that finds nothing proves that it had no effect.
+    """
+
+
+class NotDone(CallError):
+    """The other side failed on this key without an effect. Send the call again under another key."""
 
 
 class KeyReused(CallError):

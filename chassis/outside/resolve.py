@@ -15,7 +15,16 @@ from typing import TypeAlias, TypeVar
 import stamina
 import structlog
 
-from chassis.outside.call_errors import AlreadyDone, CallError, KeyReused, NotPossibleNow, NotYet, ResultUnknown
+from chassis.outside.call_errors import (
+    AlreadyDone,
+    CallError,
+    KeyReused,
+    NotDone,
+    NotPossibleNow,
+    NotYet,
+    ReplayedFailure,
+    ResultUnknown,
+)
 from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.request_count import count_request
 
@@ -60,7 +69,8 @@ async def resolve(
     """Makes a call until its result is known. `key` is its idempotency key; `look_up` returns None for an unknown key.
 
     With `look_first`, each attempt looks the call up before it sends it: for a call whose key may have expired. Raises
-    ResultUnknown or NotPossibleNow once the policy is exhausted or a retry within seconds can't help.
+    ResultUnknown or NotPossibleNow once the policy is exhausted or a retry within seconds can't help, and NotDone if
+    only another key can help.
     """
     clock = asyncio.get_running_loop().time
     ends_s = clock() + policy.budget_s
@@ -84,6 +94,8 @@ async def resolve(
 
     async def after(error: CallError) -> T:
         found = await _guarded(look_up, timeout_s(), breaker, clock)
+        if found is None and isinstance(error, ReplayedFailure):
+            raise NotDone(str(error))
         if found is None:
             raise ResultUnknown(str(error), after_ms=error.after_ms)
         return found

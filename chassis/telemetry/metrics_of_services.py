@@ -282,6 +282,22 @@ PROVIDER_OPERATION_SECONDS = Metric(
 PROVIDER_IN_FLIGHT = Metric(
     "groupbuy_provider_calls_in_flight", Kind.GAUGE, "calls", _PROVIDER, "Provider calls in flight.", Source.PAYMENTS
 )
+PROVIDER_SHORT_HOLDS = Metric(
+    "groupbuy_provider_short_holds_total",
+    Kind.COUNTER,
+    "holds",
+    _PROVIDER,
+    "Holds that end before the time until which their group needs them.",
+    Source.PAYMENTS,
+)
+PROVIDER_WRONG_CURRENCY = Metric(
+    "groupbuy_provider_wrong_currency_total",
+    Kind.COUNTER,
+    "calls",
+    _PROVIDER,
+    "Calls that the provider answered in another currency than asked for.",
+    Source.PAYMENTS,
+)
 PROVIDER_CIRCUIT_OPEN = Metric(
     "groupbuy_provider_circuit_open",
     Kind.GAUGE,
@@ -295,7 +311,7 @@ WEBHOOKS = Metric(
     Kind.COUNTER,
     "notifications",
     ("provider", "result"),
-    "Provider notifications over HTTP and gRPC. ignored: not about a payment or not final; refused: bad signature; "
-    "failed: not appended, the provider sends it again.",
+    "Provider notifications over HTTP and gRPC. ignored: not about a payment or not final; foreign: of another "
+    "deployment or mode; refused: bad signature; failed: not appended, the provider sends it again.",
     Source.PAYMENTS,
 )

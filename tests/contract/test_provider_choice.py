@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from groupbuy.payments.v1 import decisions_pb2 as d
 
 from services.payments.providers.port import idempotency_key
 from services.payments.providers.registry import Registry, simulated
 from services.payments.providers.simulator_client.adapter import SimulatedProvider
-from tests.contract.calls import call_of
+from services.payments.providers.unconfigured import Unconfigured
+from tests.contract.calls import GROUP, call_of
 
 
 def test_the_idempotency_key_names_order_operation_and_attempt() -> None:
@@ -16,15 +18,20 @@ def test_the_idempotency_key_names_order_operation_and_attempt() -> None:
 
 
 async def test_the_prefix_of_the_payment_method_chooses_the_provider() -> None:
-    cards, rest = SimulatedProvider("127.0.0.1:1"), SimulatedProvider("127.0.0.1:2")
-    registry = Registry({"card": cards}, rest)
-    assert [registry.provider_for(method) for method in ("card_ok", "cardinal_ok", "wallet_x", "")] == [
-        cards,
-        rest,
-        rest,
-        rest,
-    ]
+    cards, stripe = SimulatedProvider("127.0.0.1:1"), Unconfigured("stripe", "not set")
+    registry = Registry([cards, stripe])
+    chosen = [registry.provider_for(method) for method in ("card_ok", "wallet_x", "stripe_pm_x", "wallet_stripe_pm_x")]
+    assert chosen == [cards, cards, stripe, stripe]
     await registry.close()
-    everything = simulated("127.0.0.1:1")
-    assert {everything.provider_for(method).name for method in ("card_ok", "wallet_ok", "other")} == {"simulated"}
-    await everything.close()
+
+
+@pytest.mark.parametrize("method", ["cardinal_ok", "pm_1Nabc", "paypal_x", "wechat_o1", ""])
+async def test_a_method_without_a_provider_is_declined_and_its_existing_money_waits(method: str) -> None:
+    registry = simulated("127.0.0.1:1")
+    provider = registry.provider_for(method)
+    assert provider.name == "unknown"
+    assert (await provider.perform(call_of(d.OPERATION_AUTHORISE, method), GROUP)).declined.reason
+    for operation in (d.OPERATION_CAPTURE, d.OPERATION_VOID, d.OPERATION_REFUND):
+        outcome = await provider.perform(call_of(operation, method, hold="h"), GROUP)
+        assert outcome.not_possible.after_ms > 0
+    await registry.close()

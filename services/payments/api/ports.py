@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
-
 from eventlog.core.aggregate import Aggregate
 from eventlog.views.view import View
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry, Head
 from services.payments.ledger.posting_rules import Account
+from services.payments.providers.port import Claim, Unaddressed
 
 #: The payment decider's view: the payments of a group by its id.
 PaymentsView: TypeAlias = View[Aggregate[GroupPayments]]
@@ -22,11 +21,18 @@ class Notifications(Protocol):
 
     def verify_and_parse(
         self, provider: str, headers: Iterable[tuple[str, str]], body: bytes
-    ) -> tuple[str, ProviderOutcome] | None:
+    ) -> Claim | Unaddressed | None:
         """The group, empty if the provider does not name it, and the claimed outcome. None: not about a payment.
 
         `headers` are those of the request, repeated ones included. Raises BadSignature of chassis.outside.signatures,
-        and NotUnderstood and UnknownProvider of services.payments.providers.notifications.
+        and NotUnderstood, OtherEnvironment and UnknownProvider of services.payments.providers.notifications.
+        """
+        ...
+
+    async def address(self, provider: str, notification: Unaddressed, timeout_s: float) -> Claim | None:
+        """The claim of a notification that names no order; the provider is asked for it. None if it is none of ours.
+
+        Raises OtherEnvironment, LookUpFailed of services.payments.providers.notifications.
         """
         ...
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
+import grpc
 import structlog
+from groupbuy.errors.v1 import errors_pb2
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentInput, ProviderOutcome
 
@@ -30,8 +32,10 @@ from services.payments.api.idempotency import IdempotencyCache
 from services.payments.api.names import PaymentName
 from services.payments.api.ports import Notifications
 from services.payments.api.refund_payment import SOURCE
+from services.payments.domain.rules_version import CURRENT
 from services.payments.domain.unexpected_funds import derived_id, is_id
-from services.payments.providers.notifications import NotUnderstood, UnknownProvider
+from services.payments.providers.notifications import LookUpFailed, NotUnderstood, OtherEnvironment, UnknownProvider
+from services.payments.providers.port import Claim, Unaddressed
 from shared_kernel.topics import PAYMENT_INBOX
 
 log = structlog.stdlib.get_logger(__name__)
@@ -74,14 +78,20 @@ class WebhookIngest:
     async def ingest(
         self, provider: str, received: Sequence[tuple[str, str]], body: bytes, timeout_s: float
     ) -> Ingested | None:
-        """Appends a notification unless it is a duplicate; None: it is not about a payment.
+        """Appends a notification unless it is a duplicate; None: it is not about a payment of this deployment.
 
-        `received` are the request's headers. Raises ApiError for a bad signature and for an unknown provider, and
-        BrokerUnavailable.
+        `received` are the request's headers. Raises ApiError for a bad signature, for an unknown provider, and if the
+        provider has to be asked for the order and can't be; BrokerUnavailable.
         """
         result = "failed"
         try:
             ingested = await self._ingest(provider, received, body, timeout_s)
+        except LookUpFailed as error:
+            log.warning("notification not appended; the provider will send it again", provider=provider, why=str(error))
+            raise _order_not_located() from None
+        except OtherEnvironment:
+            result = "foreign"
+            return None
         except ApiError:
             result = "refused"
             raise
@@ -97,7 +107,7 @@ class WebhookIngest:
         extra: dict[str, str] = {}
         problem = ""
         try:
-            claim = self._notifications.verify_and_parse(provider, received, body)
+            claim: Claim | Unaddressed | None = self._notifications.verify_and_parse(provider, received, body)
         except BadSignature as error:
             if (left_out := self._throttle.allow()) is not None:
                 log.warning("notification with a bad signature", provider=provider, why=str(error), **left_out)
@@ -111,6 +121,10 @@ class WebhookIngest:
             raise invalid_field("provider", "sends no notifications here") from None
         if claim is None:
             return None
+        if isinstance(claim, Unaddressed):
+            claim = await self._notifications.address(provider, claim, timeout_s)
+            if claim is None:
+                return None
         group, claimed = claim
 
         async def append() -> Ingested:
@@ -156,8 +170,14 @@ class WebhookIngest:
             str(payment),
             extra,
         )
-        record = Record(payment.group, PaymentInput(outcome=outcome).SerializeToString(), made)
+        record = Record(payment.group, PaymentInput(outcome=outcome, rules_version=CURRENT).SerializeToString(), made)
         return await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=timeout_s)
+
+
+def _order_not_located() -> ApiError:
+    """The provider could not be asked which order a notification is about; it has to send it again."""
+    problem = "the provider can't be asked for the order now; send the notification again"
+    return ApiError(grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_READY, problem)
 
 
 def _unparsed(body: bytes) -> ProviderOutcome:

@@ -7,15 +7,16 @@ provider has reported that.
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OutcomeOrigin, ProviderOutcome
 
-from chassis.outside.call_errors import NotPossibleNow, ResultUnknown
+from chassis.outside.call_errors import NotDone, NotPossibleNow, NotYet, ReplayedFailure, ResultUnknown
 from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
 from chassis.outside.resolve import Attempt, RetryPolicy, resolve
 from services.payments.domain import events
+from services.payments.providers.call_limiter import CallLimiter
 
 
 class Provider(Protocol):
@@ -29,10 +30,12 @@ class Provider(Protocol):
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Makes a call, or finds its result if it was made before; returns within seconds.
 
-        Network and provider errors become RETRY_LATER. An unknown result is looked up by the call's idempotency key,
-        and where the provider honours keys, the same call is sent again. ABSENT is reported only if the provider proves
-        that it has not seen the call and that the call can't arrive any more. A look-up that finds nothing proves
-        neither, as the call may still be in flight. Raises ValueError for a malformed call, a defect of the decider.
+        Network and provider errors become RETRY_LATER; a wrong key, account or mode becomes NOT_POSSIBLE, never
+        DECLINED. An unknown result is looked up by the call's idempotency key, and where the provider honours keys, the
+        same call is sent again. ABSENT is reported only if the provider proves that it has not seen the call and that
+        the call can't arrive any more, or that it failed on the call without an effect and repeats that answer. A
+        look-up that finds nothing proves neither, as the call may still be in flight. Raises ValueError for a malformed
+        call, a defect of the decider.
         """
         ...
 
@@ -52,6 +55,30 @@ class ExpiringIdempotency(Protocol):
 
     async def perform_again(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Same as Provider.perform, for a call that may have been sent long ago: looks it up before sending it."""
+        ...
+
+
+#: Group id and outcome of a notification.
+Claim: TypeAlias = tuple[str, ProviderOutcome]
+
+
+class Unaddressed(NamedTuple):
+    """A verified notification that names the hold and not the order."""
+
+    #: The provider's reference of the hold; empty if the notification names only `subject`.
+    hold: str
+    #: The news, with order and environment unset.
+    outcome: ProviderOutcome
+    #: The provider's id of what has the hold: a complaint.
+    subject: str = ""
+
+
+@runtime_checkable
+class Locates(Protocol):
+    """A provider that can be asked which order a hold is of."""
+
+    async def locate(self, notification: Unaddressed, timeout_s: float) -> Claim | None:
+        """The claim of a notification, with its environment; None if it concerns no order of ours. Raises CallError."""
         ...
 
 
@@ -77,23 +104,32 @@ async def resolve_outcome(
     look_first: bool = False,
 ) -> ProviderOutcome:
     """Outcome of a call; RETRY_LATER once the policy is exhausted. See chassis.outside.resolve."""
+    outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
     try:
         return await resolve(idempotency_key(call), send, look_up, policy, breaker, look_first=look_first)
-    except (ResultUnknown, NotPossibleNow) as error:
-        outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
+    except NotDone as error:
+        outcome.absent.error = str(error)
+    except (ResultUnknown, NotYet) as error:
         outcome.retry_later.error = str(error)
         outcome.retry_later.after_ms = error.after_ms
-        return outcome
+        outcome.retry_later.replayed = isinstance(error, ReplayedFailure)
+    except NotPossibleNow as error:
+        outcome.not_possible.error = str(error)
+        outcome.not_possible.after_ms = error.after_ms
+    return outcome
 
 
 class ResolvingProvider:
-    """Base of the adapters: resolves calls under one retry policy, behind one circuit breaker."""
+    """Base of the adapters: resolves calls under one retry policy, behind one circuit breaker and one rate limit."""
 
     #: See Provider.
     name: str
 
-    def __init__(self, policy: RetryPolicy | None, breaker: CircuitBreaker | None) -> None:
+    def __init__(
+        self, policy: RetryPolicy | None, breaker: CircuitBreaker | None, limiter: CallLimiter | None = None
+    ) -> None:
         self.policy = policy or RetryPolicy()
+        self._limiter = limiter or CallLimiter()
         self._breaker = breaker or CircuitBreaker(self.name)
 
     @property
@@ -110,4 +146,11 @@ class ResolvingProvider:
         look_first: bool = False,
     ) -> Coroutine[Any, Any, ProviderOutcome]:
         """Outcome of a call. See resolve_outcome."""
-        return resolve_outcome(call, send, look_up, self.policy, self._breaker, look_first=look_first)
+        return resolve_outcome(
+            call,
+            self._limiter.limited(send),
+            self._limiter.limited(look_up),
+            self.policy,
+            self._breaker,
+            look_first=look_first,
+        )

@@ -17,6 +17,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION
 
 from chassis.outside.signatures import BadSignature
 from services.payments.providers.notifications import Notifications, NotUnderstood, UnknownProvider
+from services.payments.providers.port import Unaddressed
 from services.payments.providers.registry import notifications_of
 from services.payments.providers.wechat.merchant_account import MerchantAccount
 from simulators.psp.wechat.signer import Signer
@@ -43,7 +44,7 @@ def account(signer_and_keys: tuple[Signer, Path]) -> MerchantAccount:
 
 def reads(account: MerchantAccount | None = None, *, later_s: float = 0.0) -> Notifications:
     return notifications_of(
-        stripe_secret=STRIPE, wechat=account, simulated_secret=OWN, now_s=lambda: time.time() + later_s
+        stripe_secrets=lambda: (STRIPE,), wechat=account, simulated_secret=OWN, now_s=lambda: time.time() + later_s
     )
 
 
@@ -112,7 +113,7 @@ CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
         ("payment_intent.amount_capturable_updated", INTENT, (d.OPERATION_AUTHORISE, 2, "authorised")),
         ("payment_intent.succeeded", {**TAKEN, "metadata": CAPTURED_BY}, (d.OPERATION_CAPTURE, 3, "captured")),
         # Captured by hand in Stripe's dashboard.
-        ("payment_intent.succeeded", TAKEN, (d.OPERATION_CAPTURE, 0, "captured")),
+        ("payment_intent.succeeded", TAKEN, (d.OPERATION_UNSPECIFIED, 0, "external")),
         (
             "payment_intent.succeeded",
             {**TAKEN, "metadata": {**NAMES, "key": f"{ORDER}:sale:1"}},
@@ -132,6 +133,7 @@ CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
         (
             "refund.created",
             {
+                "id": "re_1",
                 "status": "succeeded",
                 "payment_intent": "pi_1",
                 "amount": 10,
@@ -145,6 +147,7 @@ CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
 def test_stripe_events_name_their_call(kind: str, described: dict[str, Any], expected: tuple[int, int, str]) -> None:
     claim = reads().verify_and_parse(*of_stripe(kind, described))
     assert claim is not None
+    assert not isinstance(claim, Unaddressed)
     group, outcome = claim
     assert (group, outcome.order, outcome.origin) == (GROUP, ORDER, OUTCOME_ORIGIN_NOTIFICATION)
     assert (outcome.operation, outcome.attempt, outcome.WhichOneof("result")) == expected
@@ -157,7 +160,7 @@ def test_stripe_events_name_their_call(kind: str, described: dict[str, Any], exp
         # Of another system that shares the account.
         ("payment_intent.succeeded", {**TAKEN, "metadata": {}}),
         ("payment_intent.succeeded", {**TAKEN, "metadata": {"key": "invoice-7", "group": "x"}}),
-        ("refund.created", {"status": "pending", "metadata": NAMES}),
+        ("refund.created", {"id": "re_1", "status": "pending", "currency": "kwd", "metadata": NAMES}),
     ],
 )
 def test_events_about_no_order_of_ours_are_ignored(kind: str, described: dict[str, Any]) -> None:
@@ -323,8 +326,8 @@ def test_without_a_secret_notifications_are_refused(sent: Sent) -> None:
         reads().verify_and_parse("paypal", [], b"{}")
 
 
-def test_errors_contain_no_secret(account: MerchantAccount) -> None:
-    assert account.api_v3_key.decode() not in repr(account)
+def test_errors_contain_no_secret(signer_and_keys: tuple[Signer, Path], account: MerchantAccount) -> None:
+    assert (signer_and_keys[1] / "apiv3_key").read_text() not in repr(account)
     with pytest.raises(BadSignature) as caught:
         reads().verify_and_parse(*of_simulated("other"))
     assert OWN not in str(caught.value).split()

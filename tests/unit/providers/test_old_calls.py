@@ -70,15 +70,15 @@ async def test_a_call_that_may_be_old_is_looked_up_first(records: list[Record], 
         assert not calling._old, "completed calls are forgotten"
 
 
-async def test_without_an_account_new_payments_are_declined_and_calls_on_existing_ones_retried_later() -> None:
-    provider = Unconfigured("stripe", "GROUPBUY_PAYMENTS_STRIPE_KEY")
+async def test_without_an_account_new_payments_are_declined_and_calls_on_existing_ones_are_not_possible() -> None:
+    provider = Unconfigured.without_setting("stripe", "GROUPBUY_PAYMENTS_STRIPE_KEY")
     for operation in (d.OPERATION_AUTHORISE, d.OPERATION_SALE):
         outcome = await provider.perform(ProviderCall(order="o", operation=operation, attempt=1), "g")
         assert "GROUPBUY_PAYMENTS_STRIPE_KEY is not set" in outcome.declined.reason
     for operation in (d.OPERATION_CAPTURE, d.OPERATION_VOID, d.OPERATION_REFUND):
         outcome = await provider.perform(ProviderCall(order="o", operation=operation, attempt=1, hold="h"), "g")
-        assert outcome.retry_later.error
-        assert outcome.retry_later.after_ms
+        assert outcome.not_possible.error
+        assert outcome.not_possible.after_ms
     with pytest.raises(ValueError, match="operation"):
         await provider.perform(ProviderCall(order="o"), "g")
     await provider.close()

@@ -78,7 +78,7 @@ def test_wechat_numbers_are_valid_and_derived_from_the_call(order: uuid.UUID, op
 @given(st.uuids(), st.uuids(), st.integers(1, 10**6))
 def test_a_refund_number_contains_its_order(group: uuid.UUID, order: uuid.UUID, attempt: int) -> None:
     number = refs.refund_number(call(str(order), d.OPERATION_REFUND, attempt), str(group))
-    assert refs.of_refund_number(number) == (str(group), str(order), attempt)
+    assert refs.of_refund_number(number) == refs.Reference(str(group), str(order), attempt)
 
 
 def test_ids_that_are_no_uuids_are_hashed_and_give_no_reference() -> None:
@@ -94,5 +94,19 @@ def test_ids_that_are_no_uuids_are_hashed_and_give_no_reference() -> None:
 def test_an_attachment_contains_its_order_and_is_valid() -> None:
     text = refs.attach(call(attempt=999_999), GROUP)
     assert len(text) <= 128
-    assert refs.of_attach(text) == (GROUP, ORDER, 999_999)
+    assert refs.of_attach(text) == refs.Reference(GROUP, ORDER, 999_999)
+    longest = "e" * 32
+    named = refs.attach(call(attempt=999_999), GROUP, longest)
+    assert len(named) <= 128
+    assert refs.of_attach(named) == refs.Reference(GROUP, ORDER, 999_999, longest)
+
+
+def test_a_refund_number_contains_the_mark_of_its_deployment() -> None:
+    number = refs.refund_number(call(ORDER, d.OPERATION_REFUND, 999_999_999), GROUP, "e" * 32)
+    assert len(number) <= 64
+    assert refs.of_refund_number(number) == refs.Reference(GROUP, ORDER, 999_999_999, refs.mark_of("e" * 32))
+    assert len({refs.mark_of(name) for name in ("", "production", "staging")}) == 3
+
+
+def test_the_text_of_another_system_is_no_attachment() -> None:
     assert refs.of_attach("somebody else's") is None

@@ -74,8 +74,11 @@ class SimulatedProvider(ResolvingProvider):
         breaker: CircuitBreaker | None = None,
         files: CertificateFiles | None = None,
         expect: str = "",
+        environment: str = "",
     ) -> None:
+        """`environment`: id of this deployment."""
         super().__init__(policy, breaker)
+        self._environment = environment
         self._dialing = RotatingChannel(target, files, expect, CHANNEL_OPTIONS)
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
@@ -84,7 +87,7 @@ class SimulatedProvider(ResolvingProvider):
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Makes a call and returns its outcome. See Provider."""
         stub, calls = self._connected()
-        kind, request = _request(call, group)
+        kind, request = _request(call, group, self._environment)
 
         async def send(timeout_s: float) -> ProviderOutcome:
             try:
@@ -121,7 +124,7 @@ class SimulatedProvider(ResolvingProvider):
         return self._stub, self._calls
 
 
-def _request(call: ProviderCall, group: str) -> tuple[str, Any]:
+def _request(call: ProviderCall, group: str, environment: str) -> tuple[str, Any]:
     """The field of a Call to set, and its value. Raises ValueError for an unknown operation."""
     key, amount_minor = idempotency_key(call), call.amount_minor
     match call.operation:
@@ -134,6 +137,7 @@ def _request(call: ProviderCall, group: str) -> tuple[str, Any]:
                 amount_minor=amount_minor,
                 currency=call.currency,
                 sale=call.operation == decisions.OPERATION_SALE,
+                environment=environment,
             )
         case decisions.OPERATION_CAPTURE:
             return "capture", pb.CaptureRequest(key=key, hold=call.hold, amount_minor=amount_minor)
@@ -154,10 +158,8 @@ def _outcome(call: ProviderCall, result: pb.CallResult, origin: OutcomeOrigin.Va
 def _declined_or_raise(call: ProviderCall, error: grpc.aio.AioRpcError) -> ProviderOutcome:
     """DECLINED if the provider did nothing and never will for this call; otherwise raises CallError."""
     failed = _call_error(error)
-    # No such hold. An authorisation names no hold, so its NOT_FOUND comes from a proxy in between.
-    no_hold = error.code() == grpc.StatusCode.NOT_FOUND and bool(call.hold)
-    final = no_hold or error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    if isinstance(failed, KeyReused) or not final:
+    # NOT_FOUND is no decline: a hold that we know of is missing only in another account.
+    if isinstance(failed, KeyReused) or error.code() != grpc.StatusCode.INVALID_ARGUMENT:
         raise failed from error
     outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
     outcome.declined.reason = error.details() or error.code().name

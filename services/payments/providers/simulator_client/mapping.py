@@ -24,11 +24,14 @@ def set_result(outcome: ProviderOutcome, result: pb.CallResult) -> None:
         case pb.STATUS_CAPTURED:
             outcome.captured.hold = result.hold
             outcome.captured.amount_minor = result.amount_minor
+            outcome.captured.currency = result.currency
         case pb.STATUS_VOIDED:
             outcome.voided.hold = result.hold
         case pb.STATUS_REFUNDED:
             outcome.refunded.hold = result.hold
             outcome.refunded.amount_minor = result.amount_minor
+            outcome.refunded.currency = result.currency
+            outcome.refunded.reference = result.key
         case pb.STATUS_HOLD_GONE:
             outcome.hold_gone.hold = result.hold
         case _:

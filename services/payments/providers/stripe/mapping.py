@@ -14,19 +14,18 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from chassis.outside.call_errors import NotYet
 from services.payments.providers.stripe.amounts import from_stripe
+from shared_kernel.payment_providers import CAPABILITIES, STRIPE
 
-#: Metadata keys of Stripe's objects that name the order, the group and the calls.
-ORDER, GROUP, KEY, CAPTURE_KEY = "order", "group", "key", "capture_key"
-#: Life of a hold whose charge has no capture_before, as in events: the shortest one of the card networks for payments
-#: that the customer initiates.
-MIN_HOLD_MS = (6 * 24 + 18) * 3_600_000
+#: Metadata keys of Stripe's objects that name the order, the group, the calls and the deployment.
+ORDER, GROUP, KEY, CAPTURE_KEY, ENVIRONMENT = "order", "group", "key", "capture_key", "environment"
 #: Cancellation reasons of intents that expired.
 EXPIRED_REASONS = frozenset({"automatic", "expired"})
 
 
 def set_held(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
     """Result of the call that made a payment intent. Raises NotYet while the intent is not final."""
-    currency = str(intent["currency"]).upper()
+    currency = currency_of(intent)
+    outcome.environment = environment_of(intent)
     match intent["status"]:
         case "requires_capture":
             outcome.authorised.hold = intent["id"]
@@ -52,12 +51,16 @@ def set_held(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
 
 def set_captured(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
     """Result of a capture."""
+    currency = currency_of(intent)
+    outcome.environment = environment_of(intent)
     outcome.captured.hold = intent["id"]
-    outcome.captured.amount_minor = from_stripe(intent["amount_received"], str(intent["currency"]).upper())
+    outcome.captured.amount_minor = from_stripe(intent["amount_received"], currency)
+    outcome.captured.currency = currency
 
 
 def set_cancelled(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
     """Result of a cancellation: hold_gone if the intent expired, otherwise voided."""
+    outcome.environment = environment_of(intent)
     if intent.get("cancellation_reason") in EXPIRED_REASONS:
         outcome.hold_gone.hold = intent["id"]
     else:
@@ -66,14 +69,23 @@ def set_cancelled(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
 
 def set_refunded(outcome: ProviderOutcome, refund: Mapping[str, Any]) -> None:
     """Result of a refund. Raises NotYet while the refund is not final."""
+    outcome.environment = environment_of(refund)
     match refund["status"]:
         case "succeeded":
+            currency = currency_of(refund)
             outcome.refunded.hold = refund["payment_intent"]
-            outcome.refunded.amount_minor = from_stripe(refund["amount"], str(refund["currency"]).upper())
+            outcome.refunded.amount_minor = from_stripe(refund["amount"], currency)
+            outcome.refunded.currency = currency
+            outcome.refunded.reference = refund["id"]
         case "failed" | "canceled":
-            outcome.declined.reason = f"the refund {refund['status']}: {refund.get('failure_reason') or 'no reason'}"
+            outcome.declined.reason = refund_failure(refund)
         case status:
             raise NotYet(f"the refund is {status}")
+
+
+def refund_failure(refund: Mapping[str, Any]) -> str:
+    """Reason of a refund that failed, for people."""
+    return f"the refund {refund['status']}: {refund.get('failure_reason') or 'no reason'}"
 
 
 def reason_of(error: Mapping[str, Any]) -> str:
@@ -83,13 +95,26 @@ def reason_of(error: Mapping[str, Any]) -> str:
     return f"{message} ({code})" if code else str(message)
 
 
+def currency_of(found: Mapping[str, Any]) -> str:
+    """ISO 4217 code of an object."""
+    return str(found["currency"]).upper()
+
+
+def environment_of(found: Mapping[str, Any]) -> str:
+    """Id of the deployment that made an object; empty if its metadata names none."""
+    return str((found.get("metadata") or {}).get(ENVIRONMENT, ""))
+
+
 def _until_ms(intent: Mapping[str, Any]) -> int:
+    """End of a hold: the charge's own, or the shortest life of a card network if the charge is not in the object."""
     charge = intent.get("latest_charge")
+    network = ""
     if isinstance(charge, Mapping):
         card = (charge.get("payment_method_details") or {}).get("card") or {}
         if card.get("capture_before"):
             return int(card["capture_before"]) * 1000
-    return int(intent.get("created") or 0) * 1000 + MIN_HOLD_MS
+        network = str(card.get("network") or card.get("brand") or "")
+    return int(intent.get("created") or 0) * 1000 + CAPABILITIES[STRIPE].hold_life_ms(network)
 
 
 def _action_url(intent: Mapping[str, Any]) -> str:

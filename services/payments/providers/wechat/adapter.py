@@ -7,9 +7,10 @@ says SUCCESS.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,18 +18,19 @@ from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OUTCOME_ORIGIN_LOOKUP, ProviderOutcome
 
-from chassis.outside.call_errors import AlreadyDone, KeyReused, NotPossibleNow, NotYet, ResultUnknown
+from chassis.outside.call_errors import AlreadyDone, CallError, KeyReused, NotPossibleNow, NotYet, ResultUnknown
 from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.resolve import RetryPolicy
-from services.payments.providers.port import ResolvingProvider, idempotency_key, outcome_of
+from services.payments.providers.call_limiter import CallLimiter
+from services.payments.providers.port import Claim, ResolvingProvider, Unaddressed, idempotency_key, outcome_of
 from services.payments.providers.wechat import mapping
 from services.payments.providers.wechat import references as refs
 from services.payments.providers.wechat.client import WeChatClient, WeChatFailed
+from services.payments.providers.wechat.complaints import COMPLAINTS, orders_of, set_complaint
+from shared_kernel.payment_providers import CAPABILITIES, WECHAT, token_of
 
-PREFIXES = ("wechat_", "wallet_wechat_")
 #: Payer of a method whose shopper scans a code.
 NATIVE = "native"
-CURRENCY = "CNY"
 TRANSACTIONS, REFUNDS = "/v3/pay/transactions", "/v3/refund/domestic/refunds"
 #: Error codes of a payment that already has a result under its number.
 ALREADY_DONE = frozenset({"ORDERPAID", "ORDER_PAID", "ORDER_CLOSED", "ORDERCLOSED"})
@@ -37,6 +39,10 @@ NUMBER_USED = "OUT_TRADE_NO_USED"
 NOT_FOUND = frozenset({"ORDER_NOT_EXIST", "RESOURCE_NOT_EXISTS"})
 #: Payments whose payment URL is kept. An evicted URL is requested again.
 MAX_ACTION_URLS = 10_000
+#: Seconds after which a payment URL is requested again: it is valid for two hours, and the shopper needs some of them.
+ACTION_URL_S = CAPABILITIES[WECHAT].action_link_ms / 1000 - 600
+#: Error codes about the merchant's account or its rights.
+ACCOUNT_CODES = frozenset({"NO_AUTH", "NOAUTH", "APPID_MCHID_NOT_MATCH", "MCH_NOT_EXISTS", "SIGN_ERROR"})
 #: Delay after a rate limit.
 RATE_LIMITED_MS = 1_000
 NO_HOLDS = "WeChat Pay can't hold money: its payment methods are for sales"
@@ -45,7 +51,7 @@ NO_HOLDS = "WeChat Pay can't hold money: its payment methods are for sales"
 class WeChatProvider(ResolvingProvider):
     """WeChat Pay for one merchant. Bound to the event loop of its first call."""
 
-    name = "wechat"
+    name = WECHAT
 
     def __init__(
         self,
@@ -53,16 +59,22 @@ class WeChatProvider(ResolvingProvider):
         *,
         notify_url: str,
         description: str = "Group order",
+        environment: str = "",
         policy: RetryPolicy | None = None,
         breaker: CircuitBreaker | None = None,
+        limiter: CallLimiter | None = None,
     ) -> None:
-        """`notify_url` receives WeChat Pay's notifications; `description` is shown to the shopper."""
+        """`notify_url` receives WeChat Pay's notifications; `description` is shown to the shopper.
+
+        `environment`: id of this deployment.
+        """
         self._client = client
+        self._environment = environment
         self._notify_url = notify_url
         self._description = description
-        super().__init__(policy, breaker)
-        #: Payment URL by out_trade_no.
-        self._action_urls: OrderedDict[str, str] = OrderedDict()
+        super().__init__(policy, breaker, limiter)
+        #: Payment URL by out_trade_no, and when it was made, in seconds of the loop's clock.
+        self._action_urls: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -84,7 +96,7 @@ class WeChatProvider(ResolvingProvider):
             case d.OPERATION_VOID:
                 return await self._resolve(call, self._close_order(call), self._closed(call))
             case d.OPERATION_REFUND:
-                number = refs.refund_number(call, group)
+                number = refs.refund_number(call, group, self._environment)
                 return await self._resolve(call, self._refund(call, number), self._refunded(call, number))
         raise ValueError(f"{key}: unknown operation")
 
@@ -99,7 +111,12 @@ class WeChatProvider(ResolvingProvider):
             try:
                 await send(outcome, timeout_s)
             except WeChatFailed as error:
-                _set_declined_or_raise(outcome, error)
+                try:
+                    _set_declined_or_raise(outcome, error)
+                except CallError as failed:
+                    if error.status == 429:
+                        self._limiter.pause(failed.after_ms)
+                    raise
                 await _read_after_refusal(outcome, call, look_up, timeout_s)
             return outcome
 
@@ -112,14 +129,14 @@ class WeChatProvider(ResolvingProvider):
     # A sale
 
     def _pay(self, call: ProviderCall, group: str) -> Callable[[ProviderOutcome, float], Awaitable[None]]:
-        number, payer = refs.trade_number(call), _payer(call.payment_method)
+        number, payer = refs.trade_number(call), token_of(call.payment_method)
         kind = "native" if payer == NATIVE else "jsapi"
         body: dict[str, Any] = {
             "appid": self._client.account.app_id,
             "mchid": self._client.account.merchant_id,
             "description": self._description,
             "out_trade_no": number,
-            "attach": refs.attach(call, group),
+            "attach": refs.attach(call, group, self._environment),
             "notify_url": self._notify_url,
             "amount": {"total": call.amount_minor, "currency": call.currency},
         }
@@ -129,8 +146,9 @@ class WeChatProvider(ResolvingProvider):
         async def send(outcome: ProviderOutcome, timeout_s: float) -> None:
             made = await self._client.request("POST", f"{TRANSACTIONS}/{kind}", timeout_s, body)
             url = str(made.get("code_url") or self._jsapi_url(str(made.get("prepay_id", ""))))
-            # The first URL stays: a shopper may be paying there.
-            self._action_urls.setdefault(number, url)
+            # A URL that can still be used stays: a shopper may be paying there.
+            if not self._action_url(number):
+                self._action_urls[number] = url, asyncio.get_running_loop().time()
             while len(self._action_urls) > MAX_ACTION_URLS:
                 self._action_urls.popitem(last=False)
             if not await self._paid(call)(outcome, timeout_s):
@@ -143,15 +161,16 @@ class WeChatProvider(ResolvingProvider):
 
         async def look_up(outcome: ProviderOutcome, timeout_s: float) -> bool:
             transaction = await self._transaction(number, timeout_s)
+            self._require_ours(transaction)
             match transaction["trade_state"]:
                 case state if state in mapping.PAID:
                     mapping.set_paid(outcome, transaction)
-                case "NOTPAY" if number not in self._action_urls:
-                    # Only the answer to the sale has the payment URL, so the sale is sent again.
+                case "NOTPAY" if not self._action_url(number):
+                    # Only the answer to the sale has the payment URL, so the sale is sent again, under its number.
                     return False
                 case "NOTPAY" | "USERPAYING" | "ACCEPT":
                     outcome.action_required.hold = number
-                    outcome.action_required.action_url = self._action_urls.get(number, "")
+                    outcome.action_required.action_url = self._action_url(number)
                 case "CLOSED" | "REVOKED":
                     outcome.voided.hold = number
                 case "PAYERROR":
@@ -164,6 +183,17 @@ class WeChatProvider(ResolvingProvider):
 
         return look_up
 
+    def _action_url(self, number: str) -> str:
+        """The URL that the shopper can open; empty if there is none, or it is about to expire."""
+        url, made_s = self._action_urls.get(number, ("", 0.0))
+        return url if asyncio.get_running_loop().time() - made_s < ACTION_URL_S else ""
+
+    def _require_ours(self, transaction: Mapping[str, Any]) -> None:
+        """Raises NotPossibleNow for a payment of another deployment on the same account."""
+        reference = refs.of_attach(str(transaction.get("attach", "")))
+        if reference is not None and reference.environment not in ("", self._environment):
+            raise NotPossibleNow(f"the payment belongs to the deployment {reference.environment[:50]!r}")
+
     async def _transaction(self, number: str, timeout_s: float) -> dict[str, Any]:
         path = f"{TRANSACTIONS}/out-trade-no/{number}?" + urlencode({"mchid": self._client.account.merchant_id})
         return await self._client.request("GET", path, timeout_s)
@@ -174,6 +204,32 @@ class WeChatProvider(ResolvingProvider):
         sign = self._client.account.pay_sign(app, stamp, prepay, package)
         fields = {"appId": app, "timeStamp": stamp, "nonceStr": prepay, "package": package, "signType": "RSA"}
         return "weixin://jsapi?" + urlencode({**fields, "paySign": sign})
+
+    # Notifications that name no order
+
+    async def locate(self, notification: Unaddressed, timeout_s: float) -> Claim | None:
+        """The order in the attachment of a payment, or of a complaint's payments. See Locates."""
+        outcome, holds = notification.outcome, [notification.hold]
+        await self._limiter.acquire()
+        try:
+            if notification.subject:
+                complaint = await self._client.request("GET", f"{COMPLAINTS}/{notification.subject}", timeout_s)
+                set_complaint(outcome, complaint)
+                holds = orders_of(complaint)
+            for hold in holds:
+                transaction = await self._transaction(hold, timeout_s)
+                reference = refs.of_attach(str(transaction.get("attach", "")))
+                if reference is None:
+                    continue
+                if notification.subject:
+                    outcome.dispute.hold = hold
+                outcome.order, outcome.environment = reference.order, reference.environment
+                return reference.group, outcome
+        except WeChatFailed as error:
+            if error.status == 404 or error.code in NOT_FOUND:
+                return None
+            raise NotPossibleNow(str(error)) from error
+        return None
 
     # Closing an unpaid sale
 
@@ -193,6 +249,7 @@ class WeChatProvider(ResolvingProvider):
             if state in mapping.PAID:
                 outcome.captured.hold = call.hold
                 outcome.captured.amount_minor = int(transaction["amount"]["total"])
+                outcome.captured.currency = mapping.currency_of(transaction)
             elif state in ("CLOSED", "REVOKED", "PAYERROR"):
                 outcome.voided.hold = call.hold
             return outcome.WhichOneof("result") is not None
@@ -226,22 +283,14 @@ class WeChatProvider(ResolvingProvider):
         return look_up
 
 
-def _payer(method: str) -> str:
-    for prefix in PREFIXES:
-        if method.startswith(prefix):
-            return method.removeprefix(prefix)
-    return method
-
-
 def _unsupported(call: ProviderCall) -> str:
     """Reason for which WeChat Pay would refuse a call; empty if it may accept it."""
     if call.operation == d.OPERATION_VOID:
         return ""
     if call.operation in (d.OPERATION_SALE, d.OPERATION_REFUND):
-        if call.currency != CURRENCY:
-            return f"WeChat Pay takes {CURRENCY} alone, not {call.currency}"
-        if call.amount_minor <= 0:
-            return f"the amount is {call.amount_minor}: it must be above 0"
+        return CAPABILITIES[WECHAT].amount_problem(
+            call.amount_minor, call.currency, part=call.operation == d.OPERATION_REFUND
+        )
     return ""
 
 
@@ -272,13 +321,16 @@ async def _read_after_refusal(
 def _set_declined_or_raise(outcome: ProviderOutcome, error: WeChatFailed) -> None:
     """Sets DECLINED if WeChat Pay refused for good; otherwise raises CallError."""
     if error.status == 429:
-        raise ResultUnknown(str(error), after_ms=RATE_LIMITED_MS) from error
+        # WeChat Pay did nothing.
+        raise NotYet(str(error), after_ms=max(error.after_ms, RATE_LIMITED_MS)) from error
     if outcome.operation == d.OPERATION_SALE and error.code in ALREADY_DONE:
         raise AlreadyDone(str(error)) from error
     if outcome.operation == d.OPERATION_SALE and error.code == NUMBER_USED:
         raise KeyReused(str(error)) from error
     if error.code == "NOT_ENOUGH":
         raise NotYet(f"the merchant's balance does not cover the refund: {error}") from error
-    if error.status == 401 or error.code in ("NO_AUTH", "NOAUTH", "APPID_MCHID_NOT_MATCH", "MCH_NOT_EXISTS"):
+    # A payment that we know of is unknown only to another merchant's account.
+    missing = outcome.operation != d.OPERATION_SALE and (error.status == 404 or error.code in NOT_FOUND)
+    if error.status == 401 or error.code in ACCOUNT_CODES or missing:
         raise NotPossibleNow(str(error)) from error
     outcome.declined.reason = str(error)

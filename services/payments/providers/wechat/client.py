@@ -16,15 +16,19 @@ from chassis.outside.signatures import BadSignature
 from services.payments.providers.wechat.merchant_account import MerchantAccount
 
 API = "https://api.mch.weixin.qq.com"
+#: Error code of a request whose signature WeChat Pay can't verify.
+SIGN_ERROR = "SIGN_ERROR"
 
 
 class WeChatFailed(Exception):
     """WeChat Pay answered with an error: HTTP status, error code, message."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, after_ms: int = 0) -> None:
+        """`after_ms`: delay of Retry-After in milliseconds; 0 if none."""
         super().__init__(f"{status} {code}: {message}"[:500])
         self.status = status
         self.code = code
+        self.after_ms = after_ms
 
 
 class WeChatClient:
@@ -34,6 +38,8 @@ class WeChatClient:
         self.account = account
         self._api_base = api_base.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        #: Serial numbers of the merchant's keys that WeChat Pay has refused.
+        self._refused: set[str] = set()
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -43,12 +49,28 @@ class WeChatClient:
     async def request(
         self, method: str, path: str, timeout_s: float, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Makes one request; `path` includes the query. Raises WeChatFailed, ResultUnknown."""
+        """Makes one request; `path` includes the query. Raises WeChatFailed, ResultUnknown.
+
+        While the merchant's keys rotate, one that WeChat Pay does not know is followed by the next.
+        """
+        serials = sorted(self.account.serials, key=lambda serial: serial in self._refused)
+        for serial in serials[:-1]:
+            try:
+                return await self._request(method, path, timeout_s, body, serial)
+            except WeChatFailed as error:
+                if error.code != SIGN_ERROR:
+                    raise
+                self._refused.add(serial)
+        return await self._request(method, path, timeout_s, body, serials[-1])
+
+    async def _request(
+        self, method: str, path: str, timeout_s: float, body: Mapping[str, Any] | None, serial: str
+    ) -> dict[str, Any]:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         sent = json.dumps(body, ensure_ascii=False).encode() if body is not None else b""
         headers = {
-            "Authorization": self.account.authorization(method, path, sent),
+            "Authorization": self.account.authorization(method, path, sent, serial),
             "Accept": "application/json",
             "Content-Type": "application/json",
             "Wechatpay-Serial": self.account.platform_serial,
@@ -68,14 +90,23 @@ class WeChatClient:
         if status >= 500:
             # Often unsigned and from a proxy in between. The result is unknown in either case.
             raise ResultUnknown(f"{status} {_json(answer).get('code', '')}")
+        failed = _json(answer) if status >= 300 else {}
+        code = str(failed.get("code", ""))
+        if status == 401 and code == SIGN_ERROR:
+            # Not signed: WeChat Pay does not know whom it answers. The request had no effect.
+            raise WeChatFailed(status, code, str(failed.get("message", "")))
         try:
             self.account.verify(answer_headers.items(), answer)
         except BadSignature as error:
             raise ResultUnknown(f"answer without WeChat Pay's signature: {error}") from error
         if status >= 300:
-            failed = _json(answer)
-            raise WeChatFailed(status, str(failed.get("code", "")), str(failed.get("message", "")))
+            raise WeChatFailed(status, code, str(failed.get("message", "")), _after_ms(answer_headers))
         return _json(answer)
+
+
+def _after_ms(headers: Mapping[str, str]) -> int:
+    text = headers.get("Retry-After", "")
+    return int(text) * 1000 if text.isdecimal() and len(text) < 6 else 0
 
 
 def _json(body: bytes) -> dict[str, Any]:

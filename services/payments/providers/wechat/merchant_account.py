@@ -11,37 +11,49 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.outside.signatures import BadSignature, Headers, check_timestamp, single_header
+from services.payments.providers.credentials import BadCredential, Secrets
+from services.payments.providers.wechat.key_files import KeyFiles, load_platform_key, load_private_key
 
 SCHEMA = "WECHATPAY2-SHA256-RSA2048"
+API_V3_KEY_BYTES = 32
 #: Headers of a signature, without their prefix `wechatpay-`.
 _SIGNATURE_HEADERS = ("timestamp", "nonce", "signature", "serial")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+def check_api_v3_key(key: str) -> None:
+    """Raises BadCredential for a text that is no APIv3 key."""
+    if len(key) != API_V3_KEY_BYTES:
+        raise BadCredential(f"has {len(key)} characters; the APIv3 key has {API_V3_KEY_BYTES}")
+
+
 class MerchantAccount:
     """A merchant's account. Its repr contains no key."""
 
-    merchant_id: str
-    app_id: str
-    #: Serial number of the merchant's certificate.
-    serial: str
-    #: Serial number of WeChat Pay's certificate, or the id of its public key.
-    platform_serial: str
-    private_key: rsa.RSAPrivateKey
-    platform_key: rsa.RSAPublicKey
-    #: The APIv3 key, 32 bytes.
-    api_v3_key: bytes
+    def __init__(
+        self,
+        *,
+        merchant_id: str,
+        app_id: str,
+        merchant_keys: KeyFiles[rsa.RSAPrivateKey],
+        platform_keys: KeyFiles[rsa.RSAPublicKey],
+        api_v3_keys: Secrets,
+    ) -> None:
+        """The first of several keys is used, and all of them verify or decrypt while keys rotate."""
+        self.merchant_id = merchant_id
+        self.app_id = app_id
+        self._merchant_keys = merchant_keys
+        self._platform_keys = platform_keys
+        self._api_v3_keys = api_v3_keys
 
     def __repr__(self) -> str:
         return f"MerchantAccount({self.merchant_id})"
@@ -56,34 +68,45 @@ class MerchantAccount:
         platform_serial: str,
         private_key: Path,
         platform_key: Path,
-        api_v3_key: str,
+        api_v3_key: str = "",
+        api_v3_key_file: Path | None = None,
     ) -> Self:
-        """Reads the PEM files of an account. Raises ValueError and TypeError, which name the file; OSError."""
-        try:
-            private = serialization.load_pem_private_key(private_key.read_bytes(), None)
-            platform = serialization.load_pem_public_key(platform_key.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{private_key} or {platform_key} is no PEM key: {error}") from None
-        if not isinstance(private, rsa.RSAPrivateKey) or not isinstance(platform, rsa.RSAPublicKey):
-            raise TypeError(f"{private_key} and {platform_key} must be RSA keys")
-        if len(api_v3_key.encode()) != 32:
-            raise ValueError("the APIv3 key must have 32 bytes")
-        return cls(merchant_id, app_id, serial, platform_serial, private, platform, api_v3_key.encode())
+        """Reads an account's keys: files, or directories of files named by serial numbers. Raises BadCredential."""
+        return cls(
+            merchant_id=merchant_id,
+            app_id=app_id,
+            merchant_keys=KeyFiles(private_key, serial, load_private_key),
+            platform_keys=KeyFiles(platform_key, platform_serial, load_platform_key),
+            api_v3_keys=Secrets(api_v3_key, api_v3_key_file, check_api_v3_key),
+        )
 
-    def sign(self, message: bytes) -> str:
-        """Base64 of the merchant's RSA-SHA256 signature of a message."""
-        return base64.b64encode(self.private_key.sign(message, padding.PKCS1v15(), hashes.SHA256())).decode()
+    @property
+    def serials(self) -> tuple[str, ...]:
+        """Serial numbers of the merchant's keys, the one for use first."""
+        return tuple(serial for serial, _ in self._merchant_keys.pairs())
 
-    def authorization(self, method: str, path: str, body: bytes) -> str:
-        """Authorization header of a request; `path` includes the query."""
+    @property
+    def platform_serial(self) -> str:
+        """Serial number of the key that WeChat Pay should sign its answers with."""
+        return self._platform_keys.pairs()[0][0]
+
+    def sign(self, message: bytes, serial: str = "") -> str:
+        """Base64 of the RSA-SHA256 signature of a message with the merchant's key of a serial number, or the first."""
+        pairs = self._merchant_keys.pairs()
+        key = next((key for name, key in pairs if name == serial), pairs[0][1])
+        return base64.b64encode(key.sign(message, padding.PKCS1v15(), hashes.SHA256())).decode()
+
+    def authorization(self, method: str, path: str, body: bytes, serial: str = "") -> str:
+        """Authorization header of a request; `path` includes the query. The key is that of `serial`, or the first."""
+        name = serial or self.serials[0]
         timestamp, nonce = str(int(time.time())), secrets.token_hex(16)
-        signature = self.sign(f"{method}\n{path}\n{timestamp}\n{nonce}\n".encode() + body + b"\n")
+        signature = self.sign(f"{method}\n{path}\n{timestamp}\n{nonce}\n".encode() + body + b"\n", name)
         fields = {
             "mchid": self.merchant_id,
             "nonce_str": nonce,
             "signature": signature,
             "timestamp": timestamp,
-            "serial_no": self.serial,
+            "serial_no": name,
         }
         return f"{SCHEMA} " + ",".join(f'{name}="{value}"' for name, value in fields.items())
 
@@ -103,11 +126,13 @@ class MerchantAccount:
         if not _NONCE.fullmatch(nonce):
             # The signature covers lines: a line feed in the nonce could take over a part of the body.
             raise BadSignature("unreadable nonce")
-        if serial != self.platform_serial:
-            raise BadSignature(f"signed with key {serial[:100]!r}, not {self.platform_serial}")
+        known = dict(self._platform_keys.pairs())
+        key = known.get(serial)
+        if key is None:
+            raise BadSignature(f"signed with key {serial[:100]!r}, not {' or '.join(known)}")
         try:
             message = f"{timestamp}\n{nonce}\n".encode() + body + b"\n"
-            self.platform_key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
         except InvalidSignature:
             raise BadSignature("the signature does not match") from None
 
@@ -118,9 +143,19 @@ class MerchantAccount:
         try:
             ciphertext = base64.b64decode(str(resource["ciphertext"]), validate=True)
             nonce, more = str(resource["nonce"]).encode(), str(resource.get("associated_data") or "").encode()
-            plain = json.loads(AESGCM(self.api_v3_key).decrypt(nonce, ciphertext, more))
+            plain = json.loads(self._decrypted(nonce, ciphertext, more))
         except (KeyError, ValueError, InvalidTag):
             raise BadSignature("can't be decrypted with our key") from None
         if not isinstance(plain, dict):
             raise BadSignature("the encrypted resource is no JSON object")
         return plain
+
+    def _decrypted(self, nonce: bytes, ciphertext: bytes, more: bytes) -> bytes:
+        """The plain text, by whichever key decrypts it. Raises InvalidTag, ValueError."""
+        failed: Exception = InvalidTag()
+        for key in self._api_v3_keys.all():
+            try:
+                return AESGCM(key.encode()).decrypt(nonce, ciphertext, more)
+            except (InvalidTag, ValueError) as error:
+                failed = error
+        raise failed

@@ -19,16 +19,19 @@ from services.payments.providers.port import idempotency_key
 MAX_TRADE_NUMBER = 32
 MAX_REFUND_NUMBER = 64
 _LEGAL = re.compile(r"[0-9A-Za-z_\-|*@]+")
-_REFUND = re.compile(r"([0-9A-Za-z_-]{22})([0-9A-Za-z_-]{22})\*(\d{1,9})")
-_ATTACH = re.compile(r"([^/]+)/([^/]+)/sale/(\d{1,9})")
+_REFUND = re.compile(r"([0-9A-Za-z_-]{22})([0-9A-Za-z_-]{22})\*(\d{1,9})(?:\*([0-9A-Za-z_-]{8}))?")
+_ATTACH = re.compile(r"([^/]+)/([^/]+)/sale/(\d{1,9})(?:/([^/]*))?")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Reference(NamedTuple):
-    """The group and the order of a payment, and the attempt that made it."""
+    """The group and the order of a payment, the attempt that made it, and the deployment; empty if it names none."""
 
     group: str
     order: str
     attempt: int
+    #: Id of the deployment, or the mark of a refund number that stands for it.
+    environment: str = ""
 
 
 def trade_number(call: ProviderCall) -> str:
@@ -36,32 +39,46 @@ def trade_number(call: ProviderCall) -> str:
     return _fitting(idempotency_key(call).replace(":", "*"), MAX_TRADE_NUMBER)
 
 
-def attach(call: ProviderCall, group: str) -> str:
-    """The attachment of a sale, which WeChat Pay returns with the payment: group, order, attempt."""
-    return f"{group}/{call.order}/sale/{call.attempt}"
+def attach(call: ProviderCall, group: str, environment: str = "") -> str:
+    """The attachment of a sale, which WeChat Pay returns with the payment: group, order, attempt, deployment."""
+    text = f"{group}/{call.order}/sale/{call.attempt}"
+    return f"{text}/{environment}" if environment else text
+
+
+def mark_of(environment: str) -> str:
+    """Eight characters that stand for a deployment in a refund number, which has no room for its id."""
+    digest = hashlib.sha256(environment.encode()).digest()[:6]
+    return base64.urlsafe_b64encode(digest).decode() if environment else ""
 
 
 def of_attach(text: str) -> Reference | None:
     """The reference in an attachment; None for one of another form."""
     found = _ATTACH.fullmatch(text)
-    return Reference(found[1], found[2], int(found[3])) if found else None
+    return Reference(found[1], found[2], int(found[3]), found[4] or "") if found else None
 
 
-def refund_number(call: ProviderCall, group: str) -> str:
-    """The out_refund_no of a refund: group, order and attempt, as a refund's notification has no other field for them.
+def refund_number(call: ProviderCall, group: str, environment: str = "") -> str:
+    """The out_refund_no of a refund: group, order, attempt and the mark of the deployment.
 
-    Ids that are no UUIDs are hashed. A notification of such a refund names no order, and the refund is looked up.
+    A refund's notification has no other field for them. Ids that are no UUIDs are hashed. A notification of such a
+    refund names no order, and the refund is looked up.
     """
     try:
-        return f"{_short(group)}{_short(call.order)}*{call.attempt}"
+        number = f"{_short(group)}{_short(call.order)}*{call.attempt}"
+        return f"{number}*{mark_of(environment)}" if environment else number
     except ValueError:
         return _fitting(idempotency_key(call).replace(":", "*"), MAX_REFUND_NUMBER)
 
 
 def of_refund_number(text: str) -> Reference | None:
-    """The reference in an out_refund_no; None for a hash."""
+    """The reference in an out_refund_no; None for a hash, and for the number of a refund that a person made."""
     found = _REFUND.fullmatch(text)
-    return Reference(_long(found[1]), _long(found[2]), int(found[3])) if found else None
+    return Reference(_long(found[1]), _long(found[2]), int(found[3]), found[4] or "") if found else None
+
+
+def is_hash(text: str) -> bool:
+    """Whether an out_refund_no is a hash, which stands for ids that are no UUIDs."""
+    return _HASH.fullmatch(text) is not None
 
 
 def _fitting(text: str, longest: int) -> str:
