@@ -5,6 +5,8 @@ from __future__ import annotations
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
+from groupbuy.inventory.v1.inbox_pb2 import AllowanceInput, StockInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
@@ -16,6 +18,10 @@ from eventlog.records.topic_spec import DAY_MS, FOR_EVER, TopicSpec, dead_letter
 GROUP_PREFIX = "groupbuy."
 GROUPS_SEQUENCER = "groupbuy.groups.sequencer"
 GROUPS_DECIDER = "groupbuy.groups.decider"
+GROUPS_ROUTER = "groupbuy.groups.router"
+INVENTORY_ROUTER = "groupbuy.inventory.router"
+INVENTORY_STOCK_DECIDER = "groupbuy.inventory.stock-decider"
+INVENTORY_ALLOWANCE_DECIDER = "groupbuy.inventory.allowance-decider"
 PAYMENTS_SEQUENCER = "groupbuy.payments.sequencer"
 PAYMENTS_DECIDER = "groupbuy.payments.decider"
 PAYMENTS_EFFECTS = "groupbuy.payments.effects"
@@ -41,6 +47,22 @@ PAYMENT_LOG = TopicSpec(
     FOR_EVER,
 )
 
+# Pieces and allowances. A router carries what a group decides to the stock item or the customer, and back.
+STOCK_INBOX = TopicSpec(
+    "inventory.stock-inbox.v1", StockInput, "stock", "inventory", (INVENTORY_STOCK_DECIDER,), 90 * DAY_MS
+)
+STOCK_LOG = TopicSpec("inventory.stock.v1", StockDecision, "stock", "inventory", (GROUPS_ROUTER,), FOR_EVER)
+ALLOWANCE_INBOX = TopicSpec(
+    "inventory.allowance-inbox.v1",
+    AllowanceInput,
+    "campaign/customer",
+    "inventory",
+    (INVENTORY_ALLOWANCE_DECIDER,),
+    90 * DAY_MS,
+)
+ALLOWANCE_LOG = TopicSpec(
+    "inventory.allowance.v1", AllowanceDecision, "campaign/customer", "inventory", (GROUPS_ROUTER,), FOR_EVER
+)
 # Facts about the log itself: log_registry.py. Operators write it, every process loads all of it.
 REGISTRY = TopicSpec(
     "groupbuy.registry.v1",

@@ -22,8 +22,8 @@ class RouteMapper(ABC):
     """Maps the decisions of one batch to records of other keys.
 
     The mapping reads the decision and its position alone, so every router of every epoch makes the same records. A
-    reader of the target topic recognises a repeat by the decision's partition and `cause`, which the value must carry. A
-    decision yields at most one record for each key.
+    reader of the target topic recognises a repeat by the decision's partition and `cause`, which the value must carry.
+    A decision yields at most one record for each key, unless the reader knows repeats by ids of its own.
     """
 
     #: The decision that was mapped last.

@@ -115,10 +115,20 @@ def _order_rejected(record: GroupInput) -> Command:
     return Command([Item("order_rejected", record.order_rejected.order, record.order_rejected)])
 
 
+def _stock_answer(record: GroupInput) -> Command:
+    return Command([Item("stock_answer", "", record.stock_answer)])
+
+
+def _admission_answer(record: GroupInput) -> Command:
+    return Command([Item("admission_answer", record.admission_answer.order, record.admission_answer)])
+
+
 _READERS: dict[str | None, Callable[[GroupInput], Command]] = {
     "order_fact": _order_fact,
     "payment_decision": _payment_decision,
     "cancel_group": _cancel_group,
     "tick": _tick,
     "order_rejected": _order_rejected,
+    "stock_answer": _stock_answer,
+    "admission_answer": _admission_answer,
 }

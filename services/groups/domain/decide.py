@@ -37,7 +37,7 @@ class Rules:
 def decide(state: State, command: Command, at_ms: int) -> Iterable[GroupEvent]:
     """Events of one input."""
     items = command.items
-    if len(items) != 1 or (state.phase is _FORMING and (state.waitlist or _next_ms(state) <= at_ms)):
+    if len(items) != 1 or (state.phase is _FORMING and (state.waitlist or next_ms(state) <= at_ms)):
         return _decide_in_order(state, items, at_ms)
     # Fast path of most inputs: one item, no timer due, nobody in the waitlist. It needs no generator around the rule's
     # own. An order that this item puts into the waitlist finds no free seat.
@@ -50,7 +50,7 @@ def _decide_in_order(state: State, items: Sequence[Item], at_ms: int) -> Iterato
     """Fires due timers, then decides each item, then gives free seats to the waitlist."""
     due_ms = due(state)
     if due_ms is not None and due_ms <= at_ms:
-        yield from _fire_due_timers(state, at_ms)
+        yield from fire_due_timers(state, at_ms)
         yield from _seat_waitlist(state, at_ms)
     for item in items:
         row = find(state, item.kind, item.order)
@@ -71,10 +71,10 @@ def due(state: State) -> int | None:
         return None
     if state.waitlist and state.seats_left > 0:
         return state.seated_ms
-    return _next_ms(state)
+    return next_ms(state)
 
 
-def _next_ms(state: State) -> int:
+def next_ms(state: State) -> int:
     """Time of the first reservation's end, or of the deadline if that is earlier."""
     deadline_ms = state.deadline_ms
     for seat in state.reserved.values():
@@ -83,10 +83,11 @@ def _next_ms(state: State) -> int:
     return deadline_ms
 
 
-def _fire_due_timers(state: State, at_ms: int) -> Iterator[GroupEvent]:
+def fire_due_timers(state: State, at_ms: int) -> Iterator[GroupEvent]:
+    """Releases lapsed reservations and reaches the deadline, in the order in which they were due."""
     rows = ON_GROUP[Phase.FORMING]
     while state.phase is Phase.FORMING:
-        due_ms = _next_ms(state)
+        due_ms = next_ms(state)
         if due_ms > at_ms:
             return
         kind = "reservation due" if due_ms < state.deadline_ms else "deadline due"

@@ -24,8 +24,9 @@ from services.groups.domain.decide import VERSION_1, Rules
 from services.groups.domain.evolve import UnknownEvent, evolve
 from services.groups.domain.model import OrderStatus, Phase, State
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
+from services.groups.domain.version_2.decide import VERSION_2
 
-RULES: Mapping[int, Rules] = {1: VERSION_1}
+RULES: Mapping[int, Rules] = {1: VERSION_1, 2: VERSION_2}
 if RULES.keys() != RULES_VERSIONS:
     raise RuntimeError("terms.RULES_VERSIONS and domain.RULES differ")
 

@@ -21,9 +21,10 @@ from services.groups.domain.model import (
     Phase,
     Seat,
     State,
+    Supply,
     WaitlistEntry,
 )
-from services.groups.domain.terms import terms_of
+from services.groups.domain.terms import SUPPLY_RULES_VERSION, terms_of
 
 _STATUS_BY_REASON: dict[int, OrderStatus] = {
     pb.RELEASE_REASON_CANCELLED: OrderStatus.CANCELLED,
@@ -58,6 +59,8 @@ def _opened(state: State, event: pb.GroupOpened, at_ms: int) -> None:
     state.leader = event.leader_order
     state.opened_ms = at_ms
     state.deadline_ms = event.deadline_ms
+    if state.terms.rules_version >= SUPPLY_RULES_VERSION:
+        state.supply = Supply()
 
 
 def _leader_changed(state: State, event: pb.LeaderChanged, at_ms: int) -> None:
@@ -102,13 +105,20 @@ def _seat_reserved(state: State, event: pb.SeatReserved, at_ms: int) -> None:
     entry = state.waitlist.pop(order, None) if state.waitlist else None
     if entry is None:
         state.customers[customer] = state.customers.get(customer, 0) + 1
-    state.reserved[order] = Seat(customer, event.quantity, event.reserved_until_ms)
+    quantity = event.quantity
+    state.reserved[order] = Seat(customer, quantity, event.reserved_until_ms)
     state.seated_ms = at_ms
+    supply = state.supply
+    if supply is not None:
+        supply.pieces += quantity
+        supply.admitting.pop(order, None)
 
 
 def _seat_refused(state: State, event: pb.SeatRefused, at_ms: int) -> None:
     cancelled = event.reason == pb.REFUSAL_REASON_CANCELLED
     _end(state, event.order, OrderStatus.CANCELLED if cancelled else OrderStatus.REFUSED)
+    if state.supply is not None:
+        _leave_supply(state, state.supply, event)
 
 
 def _seat_waitlisted(state: State, event: pb.SeatWaitlisted, at_ms: int) -> None:
@@ -117,6 +127,8 @@ def _seat_waitlisted(state: State, event: pb.SeatWaitlisted, at_ms: int) -> None
     entry = WaitlistEntry(customer, event.quantity, event.payment_method, event.request_sha256, invitation)
     state.waitlist[event.order] = entry
     state.customers[customer] = state.customers.get(customer, 0) + 1
+    if state.supply is not None:
+        state.supply.admitting.pop(event.order, None)
 
 
 def _member_confirmed(state: State, event: pb.MemberConfirmed, at_ms: int) -> None:
@@ -129,16 +141,27 @@ def _member_confirmed(state: State, event: pb.MemberConfirmed, at_ms: int) -> No
 
 def _seat_released(state: State, event: pb.SeatReleased, at_ms: int) -> None:
     order = event.order
-    seat = state.reserved.pop(order, None) or state.confirmed.pop(order, None) or state.waitlist.pop(order, None)
+    seat: Seat | WaitlistEntry | None = state.reserved.pop(order, None) or state.confirmed.pop(order, None)
+    supply = state.supply
+    if supply is not None and seat is not None:
+        supply.pieces -= seat.quantity
+    seat = seat or state.waitlist.pop(order, None)
+    if supply is not None and seat is not None and state.frozen.limit_per_customer:
+        supply.unreturned[order] = seat.customer
     _end(state, order, _STATUS_BY_REASON.get(event.reason, OrderStatus.RELEASED))
     if state.phase is not Phase.FORMING:
         _shrink(state)
     elif seat is not None:
-        left = state.customers[seat.customer] - 1
-        if left:
-            state.customers[seat.customer] = left
-        else:
-            del state.customers[seat.customer]
+        _leave(state, seat.customer)
+
+
+def _leave(state: State, customer: str) -> None:
+    """Counts one live order of a customer less."""
+    left = state.customers[customer] - 1
+    if left:
+        state.customers[customer] = left
+    else:
+        del state.customers[customer]
 
 
 def _cancel_refused(state: State, event: pb.CancelRefused, at_ms: int) -> None:
@@ -178,10 +201,81 @@ def _member_declined(state: State, event: pb.MemberDeclined, at_ms: int) -> None
 
 def _end_settlement(state: State, order: str, status: OrderStatus) -> None:
     seat = state.confirmed.pop(order)
+    supply = state.supply
+    if supply is not None:
+        supply.pieces -= seat.quantity
+        if status is _SETTLED:
+            supply.sold += seat.quantity
+        elif state.frozen.limit_per_customer:
+            supply.unreturned[order] = seat.customer
     _end(state, order, status)
     if seat.cancel_refused:
         _set_flag(state, order, CANCEL_REFUSED)
     _shrink(state)
+
+
+# Pieces and allowances ----------------------------------------------------------------------------------------------
+
+
+def _supply(state: State) -> Supply:
+    """The pieces and allowances. Raises ValueError for a group of rules version 1."""
+    if state.supply is None:
+        raise ValueError("the group has no stock and no limit")
+    return state.supply
+
+
+def _leave_supply(state: State, supply: Supply, event: pb.SeatRefused) -> None:
+    """Removes a refused order that was admitted, or waited."""
+    order = event.order
+    waiting = state.waitlist.pop(order, None)
+    if waiting is not None and state.phase is Phase.FORMING:
+        _leave(state, waiting.customer)
+    entry = waiting or supply.admitting.pop(order, None)
+    # A denied order has nothing to give back.
+    denied = event.reason == pb.REFUSAL_REASON_LIMIT_REACHED
+    if entry is not None and state.frozen.limit_per_customer and not denied:
+        supply.unreturned[order] = entry.customer
+
+
+def _admission_requested(state: State, event: pb.AdmissionRequested, at_ms: int) -> None:
+    invitation = event.invitation.SerializeToString() if event.HasField("invitation") else b""
+    entry = WaitlistEntry(event.customer, event.quantity, event.payment_method, event.request_sha256, invitation)
+    _supply(state).admitting[event.order] = entry
+
+
+def _allowance_returned(state: State, event: pb.AllowanceReturned, at_ms: int) -> None:
+    _supply(state).unreturned.pop(event.order)
+
+
+def _units_requested(state: State, event: pb.UnitsRequested, at_ms: int) -> None:
+    supply = _supply(state)
+    supply.asked = supply.ever_asked = True
+
+
+def _units_granted(state: State, event: pb.UnitsGranted, at_ms: int) -> None:
+    supply = _supply(state)
+    supply.asked = supply.sold_out = False
+    supply.leased += event.units
+    supply.stock_version = event.stock_version
+
+
+def _units_denied(state: State, event: pb.UnitsDenied, at_ms: int) -> None:
+    supply = _supply(state)
+    supply.asked = event.queued
+    supply.sold_out = True
+    supply.stock_version = event.stock_version
+
+
+def _units_returned(state: State, event: pb.UnitsReturned, at_ms: int) -> None:
+    supply = _supply(state)
+    supply.leased -= event.units
+    supply.closed = supply.closed or event.closed
+
+
+def _units_sold(state: State, event: pb.UnitsSold, at_ms: int) -> None:
+    supply = _supply(state)
+    supply.sold -= event.units
+    supply.leased -= event.units
 
 
 # Ends ---------------------------------------------------------------------------------------------------------------
@@ -224,4 +318,11 @@ EVOLVE: dict[str, Callable[[State, Any, int], None]] = {
     "settled": _no_change,
     "cancel_refused": _cancel_refused,
     "faulted": _no_change,
+    "units_requested": _units_requested,
+    "units_granted": _units_granted,
+    "units_denied": _units_denied,
+    "units_returned": _units_returned,
+    "units_sold": _units_sold,
+    "admission_requested": _admission_requested,
+    "allowance_returned": _allowance_returned,
 }

@@ -1,7 +1,8 @@
 """State of one group: the fold of its decisions. Only `evolve` changes it.
 
-An order is in exactly one of `waitlist`, `reserved`, `confirmed` and `ended`, or it is unknown. An ended order is kept
-as one small integer, so that a late input of it is not taken for a new order. A closed group is small for that reason.
+An order is in exactly one of `supply.admitting`, `waitlist`, `reserved`, `confirmed` and `ended`, or it is unknown. An
+ended order is kept as one small integer, so that a late input of it is not taken for a new order. A closed group is
+small for that reason.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class OrderStatus(IntEnum):
     CONFIRMED = 11
     #: A member of a completed group whose capture is pending.
     SETTLING = 12
+    #: Waits for the answer whether it is within the customer's limit.
+    ADMITTING = 13
 
 
 #: An ended order is one integer: its status in the low bits, and flags of the events that it may have once only.
@@ -62,6 +65,7 @@ _WAITLISTED = OrderStatus.WAITLISTED
 _RESERVED = OrderStatus.RESERVED
 _CONFIRMED = OrderStatus.CONFIRMED
 _SETTLING = OrderStatus.SETTLING
+_ADMITTING = OrderStatus.ADMITTING
 
 
 class Seat(msgspec.Struct, array_like=True, gc=False):
@@ -88,6 +92,35 @@ class WaitlistEntry(msgspec.Struct, array_like=True, gc=False):
     request_sha256: bytes
     #: The encoded Invitation of its share link; empty if it came without one.
     invitation: bytes = b""
+
+
+class Supply(msgspec.Struct, array_like=True, gc=False):
+    """The pieces and allowances of a group, from rules version 2 on."""
+
+    #: Pieces that the group has from its stock item, less those reported as sold and those given back.
+    leased: int = 0
+    #: Pieces of reserved and confirmed seats.
+    pieces: int = 0
+    #: Pieces of charged members that are not reported yet.
+    sold: int = 0
+    #: Whether a request for pieces has no final answer yet, and whether there ever was one.
+    asked: bool = False
+    ever_asked: bool = False
+    #: Whether the last answer was that there are too few pieces.
+    sold_out: bool = False
+    #: Whether the stock item was told that the group asks for no more.
+    closed: bool = False
+    #: Version of the stock item's last decision that was taken into account.
+    stock_version: int = 0
+    #: Orders that wait for the answer whether they are within the customer's limit.
+    admitting: dict[str, WaitlistEntry] = {}
+    #: Customers of ended orders whose allowance was not given back yet, by order.
+    unreturned: dict[str, str] = {}
+
+    @property
+    def idle(self) -> int:
+        """Pieces of the group that are in no seat."""
+        return self.leased - self.pieces - self.sold
 
 
 @dataclass(slots=True)
@@ -130,6 +163,8 @@ class State:
     captured_minor: int = 0
     #: Orders with a release request that payments has not confirmed yet.
     unreleased: int = 0
+    #: None for a group of rules version 1.
+    supply: Supply | None = None
 
     def status(self, order: str) -> OrderStatus:
         """Status of an order."""
@@ -140,7 +175,9 @@ class State:
             return _RESERVED
         if order in self.confirmed:
             return _CONFIRMED if self.phase is _FORMING else _SETTLING
-        return _WAITLISTED if order in self.waitlist else _UNKNOWN
+        if order in self.waitlist:
+            return _WAITLISTED
+        return _ADMITTING if self.supply is not None and order in self.supply.admitting else _UNKNOWN
 
     @property
     def frozen(self) -> Terms:

@@ -23,7 +23,8 @@ from services.groups.domain.terms import MAX_SEATS, Terms, freeze, problems, ter
 #: Limit of the waitlist. It keeps the decision that releases all of its orders small.
 MAX_WAITLIST = MAX_SEATS
 
-_CLOSED = {
+#: Reason to refuse an order by the phase of the closed group.
+CLOSED_AS = {
     Phase.COMPLETED: pb.REFUSAL_REASON_GROUP_COMPLETED,
     Phase.EXPIRED: pb.REFUSAL_REASON_GROUP_EXPIRED,
     Phase.CANCELLED: pb.REFUSAL_REASON_GROUP_CANCELLED,
@@ -39,7 +40,7 @@ def open_group(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Opens the group for a leader's order: freezes the campaign's terms and gives the leader the first seat."""
     fact: OrderFact = item.message
     placed = fact.placed
-    terms, reason = _check_opening(placed, item.campaign)
+    terms, reason = check_opening(placed, item.campaign)
     if terms is None:
         yield events.seat_refused(fact, reason)
         return
@@ -47,7 +48,8 @@ def open_group(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     yield _reserve(state, terms, item.order, fact.customer, placed, at_ms)
 
 
-def _check_opening(placed: OrderPlaced, campaign: Campaign | None) -> tuple[Terms | None, RefusalReason.ValueType]:
+def check_opening(placed: OrderPlaced, campaign: Campaign | None) -> tuple[Terms | None, RefusalReason.ValueType]:
+    """The terms that an order opens a group with, or None and the reason to refuse it."""
     if campaign is None:
         return None, pb.REFUSAL_REASON_CAMPAIGN_UNKNOWN
     if campaign.name.removeprefix("campaigns/") != placed.campaign:
@@ -89,7 +91,7 @@ def join(state: State, item: Item, at_ms: int) -> Iterable[GroupEvent]:
     placed = fact.placed
     customer = fact.customer
     terms = state.frozen
-    reason = _check_join(state, terms, customer, placed)
+    reason = check_join(state, terms, customer, placed)
     if reason is not None:
         return (events.seat_refused(fact, reason),)
     if state.seats_left > 0 and not state.waitlist:
@@ -100,7 +102,8 @@ def join(state: State, item: Item, at_ms: int) -> Iterable[GroupEvent]:
     return (events.seat_refused(fact, pb.REFUSAL_REASON_GROUP_FULL),)
 
 
-def _check_join(state: State, terms: Terms, customer: str, placed: OrderPlaced) -> RefusalReason.ValueType | None:
+def check_join(state: State, terms: Terms, customer: str, placed: OrderPlaced) -> RefusalReason.ValueType | None:
+    """The reason to refuse an order that joins, or None."""
     if terms.solo:
         return pb.REFUSAL_REASON_NOT_OPEN_TO_JOIN
     if placed.campaign != terms.campaign:
@@ -142,7 +145,7 @@ def refuse_second_leader(state: State, item: Item, at_ms: int) -> Iterator[Group
 
 def refuse_closed(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Refuses a join after the group closed."""
-    yield events.seat_refused(item.message, _CLOSED[state.phase])
+    yield events.seat_refused(item.message, CLOSED_AS[state.phase])
 
 
 def refuse_orphaned(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:

@@ -6,12 +6,14 @@ alone: an opened group is decided from its own log.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.groups.v1 import campaigns_pb2, decisions_pb2
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
@@ -29,12 +31,17 @@ MIN_HOLD_MS = 7 * DAY_MS
 #: A hold has to outlast the deadline by this time, so that settlement survives an outage of one day.
 SETTLING_MS = DAY_MS
 MIN_WINDOW_MS = 100
+#: The end of the year 9999.
+MAX_TIME_MS = 253_402_300_799_999
+_STOCK = re.compile(r"(stocks/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?")
 MAX_HOLD_WINDOW_MS = DAY_MS
 DEFAULT_SEATS_PER_CUSTOMER = 1
 DEFAULT_MAX_QUANTITY = 99
 #: Versions of the rules in this build. A change of the decisions gets a new version; open groups keep theirs.
-RULES_VERSIONS = frozenset({1})
+RULES_VERSIONS = frozenset({1, 2})
 DEFAULT_RULES_VERSION = 1
+#: The version with stock, limits per customer, and times of start and end.
+SUPPLY_RULES_VERSION = 2
 
 INVALID_FIELDS = "INVALID_FIELDS"
 TIERS_NOT_MONOTONIC = "TIERS_NOT_MONOTONIC"
@@ -86,6 +93,13 @@ class Terms:
     max_quantity: int
     rules_version: int
     solo: bool
+    #: Id of the stock item; empty: unlimited.
+    stock: str = ""
+    #: Times of start and end, in milliseconds since the epoch; 0: none.
+    start_ms: int = 0
+    end_ms: int = 0
+    #: Pieces over all groups of the campaign; 0: no limit.
+    limit_per_customer: int = 0
 
 
 @lru_cache(maxsize=4_096)
@@ -111,6 +125,20 @@ def terms_of(raw: bytes) -> Terms:
         max_quantity=terms.max_quantity,
         rules_version=terms.rules_version,
         solo=terms.solo,
+        stock=terms.stock,
+        start_ms=terms.start_ms,
+        end_ms=terms.end_ms,
+        limit_per_customer=terms.limit_per_customer,
+    )
+
+
+def needs_supply_rules(campaign: Campaign) -> bool:
+    """Whether groups of the campaign can only be decided by SUPPLY_RULES_VERSION or a later one."""
+    return bool(
+        campaign.stock
+        or campaign.limit_per_customer
+        or campaign.HasField("start_time")
+        or campaign.HasField("end_time")
     )
 
 
@@ -145,6 +173,11 @@ def freeze(campaign: Campaign, solo: bool) -> decisions_pb2.Terms:
         terms.house_fill_members = campaign.house_fill_members
         terms.leader_discount_minor = campaign.leader_discount_minor
         terms.seats_per_customer = campaign.seats_per_customer or DEFAULT_SEATS_PER_CUSTOMER
+    if rules_version >= SUPPLY_RULES_VERSION:
+        terms.stock = campaign.stock.removeprefix("stocks/")
+        terms.start_ms = time_ms(campaign.start_time)
+        terms.end_ms = time_ms(campaign.end_time)
+        terms.limit_per_customer = campaign.limit_per_customer
     return terms
 
 
@@ -153,9 +186,15 @@ def milliseconds(duration: Duration) -> int:
     return duration.seconds * 1_000 + duration.nanos // 1_000_000
 
 
+def time_ms(time: Timestamp) -> int:
+    """A Timestamp in whole milliseconds since the epoch, rounded down."""
+    return time.seconds * 1_000 + time.nanos // 1_000_000
+
+
 def problems(campaign: Campaign) -> list[Problem]:
     """All problems of a campaign's terms. Empty if orders can open groups of it."""
-    return [*_ranges(campaign), *_ladder(campaign), *_times(campaign), *_amounts(campaign)]
+    found = [*_ranges(campaign), *_ladder(campaign), *_times(campaign), *_amounts(campaign)]
+    return [*found, *_supply(campaign)] if needs_supply_rules(campaign) else found
 
 
 def _ranges(campaign: Campaign) -> Iterator[Problem]:
@@ -218,6 +257,22 @@ def _times(campaign: Campaign) -> Iterator[Problem]:
         )
     if not MIN_WINDOW_MS <= milliseconds(campaign.hold_window) <= MAX_HOLD_WINDOW_MS:
         yield Problem("hold_window", INVALID_FIELDS, f"must lie in {MIN_WINDOW_MS} ms to 24 h")
+
+
+def _supply(campaign: Campaign) -> Iterator[Problem]:
+    if campaign.rules_version < SUPPLY_RULES_VERSION:
+        yield Problem("rules_version", INVALID_FIELDS, "knows no stock, limit, start or end")
+    if not _STOCK.fullmatch(campaign.stock):
+        yield Problem("stock", INVALID_FIELDS, "is not the name of a stock item")
+    if not 0 <= campaign.limit_per_customer <= MAX_QUANTITY:
+        yield Problem("limit_per_customer", INVALID_FIELDS, f"must lie between 0 and {MAX_QUANTITY}")
+    for name in ("start_time", "end_time"):
+        if campaign.HasField(name) and not 0 < time_ms(getattr(campaign, name)) <= MAX_TIME_MS:
+            yield Problem(name, INVALID_FIELDS, "is not a time between 1970 and 9999")
+    if campaign.HasField("start_time") and campaign.HasField("end_time"):
+        start_ms, end_ms = time_ms(campaign.start_time), time_ms(campaign.end_time)
+        if end_ms - start_ms < MIN_WINDOW_MS:
+            yield Problem("end_time", INVALID_FIELDS, f"must be at least {MIN_WINDOW_MS} ms after the start")
 
 
 def _amounts(campaign: Campaign) -> Iterator[Problem]:

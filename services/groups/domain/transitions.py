@@ -136,7 +136,8 @@ _INDIRECT: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _index(rows: Sequence[Row], states: Sequence[P] | Sequence[S]) -> list[dict[str, Row]]:
+def index_of(rows: Sequence[Row], states: Sequence[P] | Sequence[S]) -> list[dict[str, Row]]:
+    """Rows by state and input. Raises ValueError if two rows have the same."""
     index: list[dict[str, Row]] = [{} for _ in states]
     for row in rows:
         for state in row.when:
@@ -147,8 +148,8 @@ def _index(rows: Sequence[Row], states: Sequence[P] | Sequence[S]) -> list[dict[
 
 
 #: Rows by state and input: ON_GROUP[phase][input], ON_ORDER[status][input].
-ON_GROUP = _index(GROUP, tuple(P))
-ON_ORDER = _index(ORDER, tuple(S))
+ON_GROUP = index_of(GROUP, tuple(P))
+ON_ORDER = index_of(ORDER, tuple(S))
 _UNKNOWN = S.UNKNOWN
 
 

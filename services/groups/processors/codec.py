@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from eventlog.records.packed import Packed
-from services.groups.domain.model import Phase, Seat, State, WaitlistEntry
+from services.groups.domain.model import Phase, Seat, State, Supply, WaitlistEntry
 from services.groups.domain.terms import terms_of
 
 #: Values of a state in the order of `encode`. A change needs a new STATE_STAMP.
@@ -31,6 +31,7 @@ _Values: TypeAlias = tuple[
     int,  # declined
     int,  # captured_minor
     int,  # unreleased
+    Supply | None,
 ]
 _PACKED: Packed[_Values] = Packed(_Values)
 
@@ -57,21 +58,21 @@ def encode(state: State) -> bytes:
             state.declined,
             state.captured_minor,
             state.unreleased,
+            state.supply,
         )
     )
 
 
 def decode(value: bytes) -> State:
     """Decodes a group. Raises msgspec.DecodeError, protobuf's DecodeError for its terms, and UnknownRules."""
-    (phase, terms, leader, opened_ms, deadline_ms, reserved, confirmed, waitlist, ended, *numbers) = _PACKED.decode(
-        value
-    )
+    values = _PACKED.decode(value)
+    phase, terms, leader, opened_ms, deadline_ms, reserved, confirmed, waitlist, ended = values[:9]
     customers: dict[str, int] = {}
     if phase is Phase.FORMING:
         for held in (reserved, confirmed, waitlist):
             for entry in held.values():
                 customers[entry.customer] = customers.get(entry.customer, 0) + 1
-    return State(
+    state = State(
         phase,
         None if terms is None else terms_of(terms),
         leader,
@@ -82,5 +83,16 @@ def decode(value: bytes) -> State:
         waitlist,
         customers,
         ended,
-        *numbers,
     )
+    (
+        state.tiers_reached,
+        state.seated_ms,
+        state.members,
+        state.unit_price_minor,
+        state.settled,
+        state.declined,
+        state.captured_minor,
+        state.unreleased,
+        state.supply,
+    ) = values[9:]
+    return state

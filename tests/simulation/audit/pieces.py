@@ -9,9 +9,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
-from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.groups.v1.decisions_pb2 import REFUSAL_REASON_LIMIT_REACHED, GroupDecision
 from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
 
+from services.groups.domain.model import Phase
 from shared_kernel import topics
 from tests.simulation.audit.violation import Violation
 
@@ -41,7 +42,7 @@ class PiecesAuditor:
         self.reserved = 0
         self.denied = 0
         self.denied_by_limit = 0
-        #: Most pieces that were in seats or sold at a time.
+        #: Pieces by order within the limit.
         self._admitted: dict[str, int] = {}
 
     def placed(self, order: str, group: str, customer: str, quantity: int) -> None:
@@ -99,7 +100,7 @@ class PiecesAuditor:
             elif body in ("seat_released", "seat_refused", "member_declined"):
                 self.seats.pop(order, None)
                 self._ends.setdefault(order, body)
-                self.denied_by_limit += body == "seat_refused" and what.reason == 20
+                self.denied_by_limit += body == "seat_refused" and what.reason == REFUSAL_REASON_LIMIT_REACHED
             elif body == "member_settled":
                 self.charged.add(order)
                 self._ends[order] = body
@@ -151,6 +152,28 @@ class PiecesAuditor:
         end_ms = self._offer.end_time.ToMilliseconds()
         if time_ms < start_ms or (end_ms and time_ms >= end_ms):
             raise Violation("nothing is sold outside its window", order, f"a seat at {time_ms}")
+
+    def check_quiet(self, world: StockWorld) -> None:
+        """Checks what holds whenever every message has arrived: nobody waits for what is there. Raises Violation."""
+        for decider in world.decided(topics.INVENTORY_STOCK_DECIDER):
+            for item in decider.states.aggregates():
+                for group, at_least in list(item.state.line.items())[:1]:
+                    if at_least <= self.total - sum(self.leased.values()) - self.sold:
+                        raise Violation("nobody waits for free pieces", group, f"needs {at_least}")
+        for decider in world.decided(topics.GROUPS_DECIDER):
+            for one in decider.states.aggregates():
+                self._check_quiet_group(one.key, one.state)
+
+    def _check_quiet_group(self, group: str, state: Any) -> None:
+        if state.phase is not Phase.FORMING:
+            return
+        seated = state.reserved.keys() | state.confirmed.keys()
+        pieces = sum(self._orders[order][2] for order in seated)
+        for order in list(state.waitlist)[:1]:
+            if len(seated) < state.frozen.capacity and pieces + self._orders[order][2] <= self.granted[group]:
+                raise Violation("nobody waits for a free seat", group, order)
+        if state.frozen.solo and not seated and not state.waitlist:
+            raise Violation("a solo purchase ends with its order", group, "it forms on")
 
     def check_end(self, world: StockWorld) -> None:
         """Checks what holds when nothing is left to do: every piece is free or sold. Raises Violation."""

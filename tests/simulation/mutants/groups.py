@@ -27,7 +27,7 @@ SEATS: tuple[Mutant, ...] = (
     mutant(
         "seats_per_customer_off_by_one",
         "a customer gets one seat too many",
-        (on_order_event._check_join, ">= terms.seats_per_customer", "> terms.seats_per_customer"),
+        (on_order_event.check_join, ">= terms.seats_per_customer", "> terms.seats_per_customer"),
     ),
     mutant(
         "quantity_zero",
@@ -61,7 +61,7 @@ SEATS: tuple[Mutant, ...] = (
     mutant(
         "link_to_another_campaign",
         "a join is not compared with the group's campaign",
-        (on_order_event._check_join, "placed.campaign != terms.campaign", "not placed.campaign"),
+        (on_order_event.check_join, "placed.campaign != terms.campaign", "not placed.campaign"),
     ),
     mutant(
         "dedupe_skipped",
@@ -115,12 +115,12 @@ SEATS: tuple[Mutant, ...] = (
     mutant(
         "reservation_lapses_early",
         "a seat lapses one millisecond too early",
-        (decide._next_ms, "return seat.until_ms if", "return seat.until_ms - 1 if"),
+        (decide.next_ms, "return seat.until_ms if", "return seat.until_ms - 1 if"),
     ),
     mutant(
         "reservation_never_lapses",
         "a reserved seat is kept to the deadline",
-        (decide._next_ms, "return seat.until_ms if seat.until_ms < deadline_ms else deadline_ms", "return deadline_ms"),
+        (decide.next_ms, "return seat.until_ms if seat.until_ms < deadline_ms else deadline_ms", "return deadline_ms"),
     ),
     mutant(
         "seat_gone_money_kept",

@@ -57,7 +57,7 @@ UNKNOWN_FIELD = b"\x9a\x06\x00"
         (GroupInput(order_fact=OrderFact(order="a").SerializeToString()).SerializeToString(), UnknownInput),
         (GroupInput(payment_decision=b"\xff").SerializeToString(), DecodeError),
         (payments_decided(PaymentEvent()), UnknownInput),
-        (opens("a", campaign(rules_version=2)), UnknownRules),
+        (opens("a", campaign(rules_version=99)), UnknownRules),
     ],
 )
 def test_an_undecodable_or_unknown_input_raises(value: bytes, error: type[Exception]) -> None:
@@ -69,7 +69,7 @@ def test_an_undecodable_or_unknown_input_raises(value: bytes, error: type[Except
 
 @pytest.mark.parametrize(
     ("event", "error"),
-    [(GroupEvent(), UnknownEvent), (GroupEvent(opened=GroupOpened(terms=Terms(rules_version=2))), UnknownRules)],
+    [(GroupEvent(), UnknownEvent), (GroupEvent(opened=GroupOpened(terms=Terms(rules_version=99))), UnknownRules)],
 )
 def test_a_decision_with_an_unknown_event_raises(event: GroupEvent, error: type[Exception]) -> None:
     value = GroupDecision(group=GROUP, version=1, events=[event]).SerializeToString()

@@ -130,9 +130,9 @@ def test_a_solo_purchase_has_no_tiers() -> None:
 
 def test_terms_of_unknown_rules_raise() -> None:
     with pytest.raises(UnknownRules):
-        freeze(campaign(rules_version=2), False)
+        freeze(campaign(rules_version=99), False)
     message = freeze(campaign(), False)
-    message.rules_version = 2
+    message.rules_version = 99
     with pytest.raises(UnknownRules):
         terms_of(message.SerializeToString())
 

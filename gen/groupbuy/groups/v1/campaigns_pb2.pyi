@@ -97,6 +97,10 @@ class Campaign(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    LIMIT_PER_CUSTOMER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, campaigns/{campaign}. Assigned by the service unless CreateCampaignRequest.campaign_id is set."""
     product: _builtins.str
@@ -129,6 +133,10 @@ class Campaign(_message.Message):
     """Output only. Archived: no new groups."""
     etag: _builtins.str
     """Changes with each edit. An update with an etag is applied only if the campaign still has that etag."""
+    stock: _builtins.str
+    """The stock item that the pieces of all its groups come from, stocks/{stock}; empty: unlimited."""
+    limit_per_customer: _builtins.int
+    """Pieces that one customer may have over all groups of the campaign, refunded ones included; 0: no limit."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tier]:
         """The ladder: members ascending, prices descending, all below the solo price."""
@@ -144,6 +152,14 @@ class Campaign(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. Time of creation."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Time from which orders are taken, by the log's clock. Absent: from the beginning."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Time from which no order is taken. Groups that form then close at it. Absent: no end."""
 
     def __init__(
         self,
@@ -167,10 +183,14 @@ class Campaign(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         archived: _builtins.bool = ...,
         etag: _builtins.str = ...,
+        stock: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        limit_per_customer: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "hold_window", b"hold_window", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "hold_window", b"hold_window", "start_time", b"start_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "capacity", b"capacity", "close_policy", b"close_policy", "create_time", b"create_time", "currency", b"currency", "etag", b"etag", "hold_window", b"hold_window", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "max_quantity", b"max_quantity", "name", b"name", "product", b"product", "revision", b"revision", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo_price_minor", b"solo_price_minor", "tiers", b"tiers", "waitlist", b"waitlist", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "capacity", b"capacity", "close_policy", b"close_policy", "create_time", b"create_time", "currency", b"currency", "end_time", b"end_time", "etag", b"etag", "hold_window", b"hold_window", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "name", b"name", "product", b"product", "revision", b"revision", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo_price_minor", b"solo_price_minor", "start_time", b"start_time", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,6 +61,14 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """The order's record could not be read."""
     REFUSAL_REASON_NOT_OPEN_TO_JOIN: _RefusalReason.ValueType  # 16
     """The group is a solo purchase or already has a leader."""
+    REFUSAL_REASON_SOLD_OUT: _RefusalReason.ValueType  # 17
+    """Too few pieces are left."""
+    REFUSAL_REASON_NOT_STARTED: _RefusalReason.ValueType  # 18
+    """The sale has not started."""
+    REFUSAL_REASON_ENDED: _RefusalReason.ValueType  # 19
+    """The sale has ended."""
+    REFUSAL_REASON_LIMIT_REACHED: _RefusalReason.ValueType  # 20
+    """The customer would have more pieces than the campaign allows over all its groups."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """Why an order got no seat."""
@@ -99,6 +107,14 @@ REFUSAL_REASON_UNREADABLE: RefusalReason.ValueType  # 15
 """The order's record could not be read."""
 REFUSAL_REASON_NOT_OPEN_TO_JOIN: RefusalReason.ValueType  # 16
 """The group is a solo purchase or already has a leader."""
+REFUSAL_REASON_SOLD_OUT: RefusalReason.ValueType  # 17
+"""Too few pieces are left."""
+REFUSAL_REASON_NOT_STARTED: RefusalReason.ValueType  # 18
+"""The sale has not started."""
+REFUSAL_REASON_ENDED: RefusalReason.ValueType  # 19
+"""The sale has ended."""
+REFUSAL_REASON_LIMIT_REACHED: RefusalReason.ValueType  # 20
+"""The customer would have more pieces than the campaign allows over all its groups."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _ReleaseReason:
@@ -127,6 +143,8 @@ class _ReleaseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Release
     """The rules failed on this group."""
     RELEASE_REASON_HOLD_TOO_SHORT: _ReleaseReason.ValueType  # 9
     """The authorisation expires before the group closes."""
+    RELEASE_REASON_HOLD_LOST: _ReleaseReason.ValueType  # 10
+    """The hold ended while the group formed."""
 
 class ReleaseReason(_ReleaseReason, metaclass=_ReleaseReasonEnumTypeWrapper):
     """Why an order lost its seat, or why its money is released or returned."""
@@ -151,6 +169,8 @@ RELEASE_REASON_FAULTED: ReleaseReason.ValueType  # 8
 """The rules failed on this group."""
 RELEASE_REASON_HOLD_TOO_SHORT: ReleaseReason.ValueType  # 9
 """The authorisation expires before the group closes."""
+RELEASE_REASON_HOLD_LOST: ReleaseReason.ValueType  # 10
+"""The hold ended while the group formed."""
 Global___ReleaseReason: _TypeAlias = ReleaseReason  # noqa: Y015
 
 @_typing.final
@@ -222,6 +242,13 @@ class GroupEvent(_message.Message):
     SETTLED_FIELD_NUMBER: _builtins.int
     CANCEL_REFUSED_FIELD_NUMBER: _builtins.int
     FAULTED_FIELD_NUMBER: _builtins.int
+    UNITS_REQUESTED_FIELD_NUMBER: _builtins.int
+    UNITS_GRANTED_FIELD_NUMBER: _builtins.int
+    UNITS_DENIED_FIELD_NUMBER: _builtins.int
+    UNITS_RETURNED_FIELD_NUMBER: _builtins.int
+    UNITS_SOLD_FIELD_NUMBER: _builtins.int
+    ADMISSION_REQUESTED_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_RETURNED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___GroupOpened:
         """The group began to form."""
@@ -298,6 +325,34 @@ class GroupEvent(_message.Message):
     def faulted(self) -> Global___Faulted:
         """The rules raised an error on an input."""
 
+    @_builtins.property
+    def units_requested(self) -> Global___UnitsRequested:
+        """The group asks its stock item for pieces."""
+
+    @_builtins.property
+    def units_granted(self) -> Global___UnitsGranted:
+        """The stock item gave pieces."""
+
+    @_builtins.property
+    def units_denied(self) -> Global___UnitsDenied:
+        """The stock item has too few pieces."""
+
+    @_builtins.property
+    def units_returned(self) -> Global___UnitsReturned:
+        """Pieces go back to the stock item."""
+
+    @_builtins.property
+    def units_sold(self) -> Global___UnitsSold:
+        """Pieces of charged members are sold."""
+
+    @_builtins.property
+    def admission_requested(self) -> Global___AdmissionRequested:
+        """An order waits for the answer whether it is within the customer's limit."""
+
+    @_builtins.property
+    def allowance_returned(self) -> Global___AllowanceReturned:
+        """An order that was within the limit ended without a purchase."""
+
     def __init__(
         self,
         *,
@@ -320,12 +375,19 @@ class GroupEvent(_message.Message):
         settled: Global___GroupSettled | None = ...,
         cancel_refused: Global___CancelRefused | None = ...,
         faulted: Global___Faulted | None = ...,
+        units_requested: Global___UnitsRequested | None = ...,
+        units_granted: Global___UnitsGranted | None = ...,
+        units_denied: Global___UnitsDenied | None = ...,
+        units_returned: Global___UnitsReturned | None = ...,
+        units_sold: Global___UnitsSold | None = ...,
+        admission_requested: Global___AdmissionRequested | None = ...,
+        allowance_returned: Global___AllowanceReturned | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admission_requested", b"admission_requested", "allowance_returned", b"allowance_returned", "body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached", "units_denied", b"units_denied", "units_granted", b"units_granted", "units_requested", b"units_requested", "units_returned", b"units_returned", "units_sold", b"units_sold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_requested", b"admission_requested", "allowance_returned", b"allowance_returned", "body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached", "units_denied", b"units_denied", "units_granted", b"units_granted", "units_requested", b"units_requested", "units_returned", b"units_returned", "units_sold", b"units_sold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["opened", "seat_reserved", "seat_refused", "seat_waitlisted", "member_confirmed", "seat_released", "leader_changed", "tier_reached", "completed", "expired", "cancelled", "settlement_requested", "release_requested", "member_settled", "member_released", "member_declined", "settled", "cancel_refused", "faulted"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["opened", "seat_reserved", "seat_refused", "seat_waitlisted", "member_confirmed", "seat_released", "leader_changed", "tier_reached", "completed", "expired", "cancelled", "settlement_requested", "release_requested", "member_settled", "member_released", "member_declined", "settled", "cancel_refused", "faulted", "units_requested", "units_granted", "units_denied", "units_returned", "units_sold", "admission_requested", "allowance_returned"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -354,6 +416,10 @@ class Terms(_message.Message):
     RULES_VERSION_FIELD_NUMBER: _builtins.int
     SOLO_FIELD_NUMBER: _builtins.int
     CAMPAIGN_REVISION_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
+    START_MS_FIELD_NUMBER: _builtins.int
+    END_MS_FIELD_NUMBER: _builtins.int
+    LIMIT_PER_CUSTOMER_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """Id of the campaign; campaigns/{campaign} in a Group of the API."""
     product: _builtins.str
@@ -386,6 +452,14 @@ class Terms(_message.Message):
     """A solo purchase."""
     campaign_revision: _builtins.int
     """Revision of the frozen campaign."""
+    stock: _builtins.str
+    """Id of the stock item that the pieces come from; empty: unlimited. From rules_version 2 on, as the fields below."""
+    start_ms: _builtins.int
+    """Time from which orders are taken, in milliseconds since the epoch; 0: from the beginning."""
+    end_ms: _builtins.int
+    """Time from which no order is taken, in milliseconds since the epoch; 0: no end."""
+    limit_per_customer: _builtins.int
+    """Pieces that one customer may have over all groups of the campaign; 0: no limit."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[_campaigns_pb2.Tier]:
         """The ladder; empty for a solo purchase."""
@@ -410,10 +484,14 @@ class Terms(_message.Message):
         rules_version: _builtins.int = ...,
         solo: _builtins.bool = ...,
         campaign_revision: _builtins.int = ...,
+        stock: _builtins.str = ...,
+        start_ms: _builtins.int = ...,
+        end_ms: _builtins.int = ...,
+        limit_per_customer: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "campaign_revision", b"campaign_revision", "capacity", b"capacity", "close_policy", b"close_policy", "currency", b"currency", "hold_window_ms", b"hold_window_ms", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "max_quantity", b"max_quantity", "product", b"product", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo", b"solo", "solo_price_minor", b"solo_price_minor", "tiers", b"tiers", "waitlist", b"waitlist", "window_ms", b"window_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "campaign_revision", b"campaign_revision", "capacity", b"capacity", "close_policy", b"close_policy", "currency", b"currency", "end_ms", b"end_ms", "hold_window_ms", b"hold_window_ms", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "product", b"product", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo", b"solo", "solo_price_minor", b"solo_price_minor", "start_ms", b"start_ms", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window_ms", b"window_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -996,3 +1074,231 @@ class Faulted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Faulted: _TypeAlias = Faulted  # noqa: Y015
+
+@_typing.final
+class UnitsRequested(_message.Message):
+    """The group asks its stock item for pieces. It asks again only after the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    AT_MOST_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    stock: _builtins.str
+    """Id of the stock item."""
+    at_least: _builtins.int
+    """Pieces that the first waiting order lacks."""
+    at_most: _builtins.int
+    """Pieces that all free seats of the group can use."""
+    queue: _builtins.bool
+    """Whether the group waits in line if there are too few."""
+    def __init__(
+        self,
+        *,
+        stock: _builtins.str = ...,
+        at_least: _builtins.int = ...,
+        at_most: _builtins.int = ...,
+        queue: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "at_most", b"at_most", "queue", b"queue", "stock", b"stock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitsRequested: _TypeAlias = UnitsRequested  # noqa: Y015
+
+@_typing.final
+class UnitsGranted(_message.Message):
+    """The stock item gave pieces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_VERSION_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    stock_version: _builtins.int
+    """Version of the stock item's decision; ascending within the group."""
+    units: _builtins.int
+    """Pieces."""
+    def __init__(
+        self,
+        *,
+        stock_version: _builtins.int = ...,
+        units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stock_version", b"stock_version", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitsGranted: _TypeAlias = UnitsGranted  # noqa: Y015
+
+@_typing.final
+class UnitsDenied(_message.Message):
+    """The stock item has too few pieces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_VERSION_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    stock_version: _builtins.int
+    """Version of the stock item's decision; ascending within the group."""
+    free: _builtins.int
+    """Free pieces that the group could ask for instead; 0 while groups wait in line."""
+    queued: _builtins.bool
+    """Whether the group waits in line. If not, the request is over."""
+    def __init__(
+        self,
+        *,
+        stock_version: _builtins.int = ...,
+        free: _builtins.int = ...,
+        queued: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "queued", b"queued", "stock_version", b"stock_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitsDenied: _TypeAlias = UnitsDenied  # noqa: Y015
+
+@_typing.final
+class UnitsReturned(_message.Message):
+    """Pieces go back to the stock item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    stock: _builtins.str
+    """Id of the stock item."""
+    units: _builtins.int
+    """Pieces; 0 if the group only closes."""
+    closed: _builtins.bool
+    """Whether the group asks for no more pieces."""
+    def __init__(
+        self,
+        *,
+        stock: _builtins.str = ...,
+        units: _builtins.int = ...,
+        closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "stock", b"stock", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitsReturned: _TypeAlias = UnitsReturned  # noqa: Y015
+
+@_typing.final
+class UnitsSold(_message.Message):
+    """Pieces of charged members are sold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    stock: _builtins.str
+    """Id of the stock item."""
+    units: _builtins.int
+    """Pieces."""
+    def __init__(
+        self,
+        *,
+        stock: _builtins.str = ...,
+        units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stock", b"stock", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitsSold: _TypeAlias = UnitsSold  # noqa: Y015
+
+@_typing.final
+class AdmissionRequested(_message.Message):
+    """An order waits for the answer whether it is within the customer's limit. It has no seat meanwhile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
+    REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    INVITATION_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    customer: _builtins.str
+    """Id of the customer."""
+    quantity: _builtins.int
+    """Pieces."""
+    payment_method: _builtins.str
+    """Opaque token of the payment method."""
+    request_sha256: _builtins.bytes
+    """SHA-256 of the request that created the order."""
+    campaign: _builtins.str
+    """Id of the campaign."""
+    limit: _builtins.int
+    """Pieces that the customer may have over all groups of the campaign."""
+    @_builtins.property
+    def invitation(self) -> _links_pb2.Invitation:
+        """Invitation of the share link. Absent if there was none."""
+
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        customer: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        payment_method: _builtins.str = ...,
+        request_sha256: _builtins.bytes = ...,
+        invitation: _links_pb2.Invitation | None = ...,
+        campaign: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "customer", b"customer", "invitation", b"invitation", "limit", b"limit", "order", b"order", "payment_method", b"payment_method", "quantity", b"quantity", "request_sha256", b"request_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmissionRequested: _TypeAlias = AdmissionRequested  # noqa: Y015
+
+@_typing.final
+class AllowanceReturned(_message.Message):
+    """An order that was within the limit, or may have been, ended without a purchase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    customer: _builtins.str
+    """Id of the customer."""
+    campaign: _builtins.str
+    """Id of the campaign."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        customer: _builtins.str = ...,
+        campaign: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "customer", b"customer", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowanceReturned: _TypeAlias = AllowanceReturned  # noqa: Y015

@@ -149,6 +149,8 @@ class Group(_message.Message):
     SETTLED_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
+    SOLD_OUT_FIELD_NUMBER: _builtins.int
+    HOUSE_FILLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}"""
     campaign: _builtins.str
@@ -171,6 +173,10 @@ class Group(_message.Message):
     """Whether all charges and releases are done."""
     consistency_token: _builtins.str
     """Consistency token: pass it to GetOrder, WatchOrder or ListOrders to see orders at least as new as this group."""
+    sold_out: _builtins.bool
+    """Whether the stock item had too few pieces for the group's last request."""
+    house_filled: _builtins.bool
+    """Whether the group completed short of the first tier, at the merchant's expense."""
     @_builtins.property
     def terms(self) -> _decisions_pb2.Terms:
         """Frozen terms. Their campaign is campaigns/{campaign} here, and an id in the log."""
@@ -210,10 +216,12 @@ class Group(_message.Message):
         settled: _builtins.bool = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         consistency_token: _builtins.str = ...,
+        sold_out: _builtins.bool = ...,
+        house_filled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "terms", b"terms", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "confirmed_members", b"confirmed_members", "consistency_token", b"consistency_token", "create_time", b"create_time", "deadline_time", b"deadline_time", "leader_order", b"leader_order", "members", b"members", "name", b"name", "next_tier_members", b"next_tier_members", "seats_left", b"seats_left", "settled", b"settled", "state", b"state", "terms", b"terms", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "confirmed_members", b"confirmed_members", "consistency_token", b"consistency_token", "create_time", b"create_time", "deadline_time", b"deadline_time", "house_filled", b"house_filled", "leader_order", b"leader_order", "members", b"members", "name", b"name", "next_tier_members", b"next_tier_members", "seats_left", b"seats_left", "settled", b"settled", "sold_out", b"sold_out", "state", b"state", "terms", b"terms", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

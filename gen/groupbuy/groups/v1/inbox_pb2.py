@@ -26,7 +26,7 @@ from groupbuy.groups.v1 import campaigns_pb2 as groupbuy_dot_groups_dot_v1_dot_c
 from groupbuy.log.v1 import log_pb2 as groupbuy_dot_log_dot_v1_dot_log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egroupbuy/groups/v1/inbox.proto\x12\x12groupbuy.groups.v1\x1a\"groupbuy/groups/v1/campaigns.proto\x1a\x19groupbuy/log/v1/log.proto\"\xc3\x02\n\nGroupInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x14\n\norder_fact\x18\x02 \x01(\x0cH\x00\x12\x1a\n\x10payment_decision\x18\x03 \x01(\x0cH\x00\x12>\n\x0c\x63\x61ncel_group\x18\x04 \x01(\x0b\x32&.groupbuy.groups.v1.CancelGroupCommandH\x00\x12%\n\x04tick\x18\x05 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x12;\n\x0eorder_rejected\x18\x06 \x01(\x0b\x32!.groupbuy.groups.v1.OrderRejectedH\x00\x12.\n\x08\x63\x61mpaign\x18\x07 \x01(\x0b\x32\x1c.groupbuy.groups.v1.CampaignB\x06\n\x04\x62ody\"8\n\x12\x43\x61ncelGroupCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"-\n\rOrderRejected\x12\r\n\x05order\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\tB{\n\x16\x63om.groupbuy.groups.v1P\x01ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/groups/v1;groupsv1\xaa\x02\x12Groupbuy.Groups.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egroupbuy/groups/v1/inbox.proto\x12\x12groupbuy.groups.v1\x1a\"groupbuy/groups/v1/campaigns.proto\x1a\x19groupbuy/log/v1/log.proto\"\xbd\x03\n\nGroupInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x14\n\norder_fact\x18\x02 \x01(\x0cH\x00\x12\x1a\n\x10payment_decision\x18\x03 \x01(\x0cH\x00\x12>\n\x0c\x63\x61ncel_group\x18\x04 \x01(\x0b\x32&.groupbuy.groups.v1.CancelGroupCommandH\x00\x12%\n\x04tick\x18\x05 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x12;\n\x0eorder_rejected\x18\x06 \x01(\x0b\x32!.groupbuy.groups.v1.OrderRejectedH\x00\x12\x37\n\x0cstock_answer\x18\x08 \x01(\x0b\x32\x1f.groupbuy.groups.v1.StockAnswerH\x00\x12?\n\x10\x61\x64mission_answer\x18\t \x01(\x0b\x32#.groupbuy.groups.v1.AdmissionAnswerH\x00\x12.\n\x08\x63\x61mpaign\x18\x07 \x01(\x0b\x32\x1c.groupbuy.groups.v1.CampaignB\x06\n\x04\x62ody\"8\n\x12\x43\x61ncelGroupCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"-\n\rOrderRejected\x12\r\n\x05order\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\t\"\\\n\x0bStockAnswer\x12\r\n\x05stock\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07granted\x18\x03 \x01(\x03\x12\x0c\n\x04\x66ree\x18\x04 \x01(\x03\x12\x0e\n\x06queued\x18\x05 \x01(\x08\"2\n\x0f\x41\x64missionAnswer\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x61\x64mitted\x18\x02 \x01(\x08\x42{\n\x16\x63om.groupbuy.groups.v1P\x01ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/groups/v1;groupsv1\xaa\x02\x12Groupbuy.Groups.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026com.groupbuy.groups.v1P\001ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/groups/v1;groupsv1\252\002\022Groupbuy.Groups.V1'
   _globals['_GROUPINPUT']._serialized_start=118
-  _globals['_GROUPINPUT']._serialized_end=441
-  _globals['_CANCELGROUPCOMMAND']._serialized_start=443
-  _globals['_CANCELGROUPCOMMAND']._serialized_end=499
-  _globals['_ORDERREJECTED']._serialized_start=501
-  _globals['_ORDERREJECTED']._serialized_end=546
+  _globals['_GROUPINPUT']._serialized_end=563
+  _globals['_CANCELGROUPCOMMAND']._serialized_start=565
+  _globals['_CANCELGROUPCOMMAND']._serialized_end=621
+  _globals['_ORDERREJECTED']._serialized_start=623
+  _globals['_ORDERREJECTED']._serialized_end=668
+  _globals['_STOCKANSWER']._serialized_start=670
+  _globals['_STOCKANSWER']._serialized_end=762
+  _globals['_ADMISSIONANSWER']._serialized_start=764
+  _globals['_ADMISSIONANSWER']._serialized_end=814
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,8 @@ class GroupInput(_message.Message):
     CANCEL_GROUP_FIELD_NUMBER: _builtins.int
     TICK_FIELD_NUMBER: _builtins.int
     ORDER_REJECTED_FIELD_NUMBER: _builtins.int
+    STOCK_ANSWER_FIELD_NUMBER: _builtins.int
+    ADMISSION_ANSWER_FIELD_NUMBER: _builtins.int
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     order_fact: _builtins.bytes
     """A groupbuy.orders.v1.OrderFact."""
@@ -52,6 +54,14 @@ class GroupInput(_message.Message):
         """An order whose fact could not be read."""
 
     @_builtins.property
+    def stock_answer(self) -> Global___StockAnswer:
+        """The stock item's answer to a request for pieces."""
+
+    @_builtins.property
+    def admission_answer(self) -> Global___AdmissionAnswer:
+        """The answer whether an order is within the customer's limit."""
+
+    @_builtins.property
     def campaign(self) -> _campaigns_pb2.Campaign:
         """Campaign of an order that opens a group. Absent if the campaign does not exist."""
 
@@ -64,13 +74,15 @@ class GroupInput(_message.Message):
         cancel_group: Global___CancelGroupCommand | None = ...,
         tick: _log_pb2.Tick | None = ...,
         order_rejected: Global___OrderRejected | None = ...,
+        stock_answer: Global___StockAnswer | None = ...,
+        admission_answer: Global___AdmissionAnswer | None = ...,
         campaign: _campaigns_pb2.Campaign | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "campaign", b"campaign", "cancel_group", b"cancel_group", "order_fact", b"order_fact", "order_rejected", b"order_rejected", "payment_decision", b"payment_decision", "source", b"source", "tick", b"tick"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admission_answer", b"admission_answer", "body", b"body", "campaign", b"campaign", "cancel_group", b"cancel_group", "order_fact", b"order_fact", "order_rejected", b"order_rejected", "payment_decision", b"payment_decision", "source", b"source", "stock_answer", b"stock_answer", "tick", b"tick"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "campaign", b"campaign", "cancel_group", b"cancel_group", "order_fact", b"order_fact", "order_rejected", b"order_rejected", "payment_decision", b"payment_decision", "source", b"source", "tick", b"tick"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_answer", b"admission_answer", "body", b"body", "campaign", b"campaign", "cancel_group", b"cancel_group", "order_fact", b"order_fact", "order_rejected", b"order_rejected", "payment_decision", b"payment_decision", "source", b"source", "stock_answer", b"stock_answer", "tick", b"tick"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["order_fact", "payment_decision", "cancel_group", "tick", "order_rejected"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["order_fact", "payment_decision", "cancel_group", "tick", "order_rejected", "stock_answer", "admission_answer"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -127,3 +139,67 @@ class OrderRejected(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderRejected: _TypeAlias = OrderRejected  # noqa: Y015
+
+@_typing.final
+class StockAnswer(_message.Message):
+    """The stock item's answer to a request for pieces: the part of its decision that concerns the group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    GRANTED_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    stock: _builtins.str
+    """Id of the stock item."""
+    version: _builtins.int
+    """Version of the stock item's decision; ascending within the group."""
+    granted: _builtins.int
+    """Pieces that the group got; 0: too few are free."""
+    free: _builtins.int
+    """Free pieces that the group could ask for instead, if it got none; 0 while groups wait in line."""
+    queued: _builtins.bool
+    """Whether the group waits in line."""
+    def __init__(
+        self,
+        *,
+        stock: _builtins.str = ...,
+        version: _builtins.int = ...,
+        granted: _builtins.int = ...,
+        free: _builtins.int = ...,
+        queued: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "granted", b"granted", "queued", b"queued", "stock", b"stock", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StockAnswer: _TypeAlias = StockAnswer  # noqa: Y015
+
+@_typing.final
+class AdmissionAnswer(_message.Message):
+    """The answer whether an order is within the customer's limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    ADMITTED_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    admitted: _builtins.bool
+    """Whether it is."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        admitted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmissionAnswer: _TypeAlias = AdmissionAnswer  # noqa: Y015
