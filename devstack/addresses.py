@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from devstack.product import METRICS, PROVIDER, PROVIDER_HTTP, SERVICES, WEBHOOKS
+from devstack.product import CONSOLE, METRICS, PROVIDER, PROVIDER_HTTP, SERVICES, SHARE, WEBHOOKS
 
 KAFKA = "kafka"
 #: All addresses, in the order of their default ports.
-NAMES = (KAFKA, *SERVICES, PROVIDER, PROVIDER_HTTP, WEBHOOKS, *METRICS)
+NAMES = (KAFKA, *SERVICES, PROVIDER, PROVIDER_HTTP, WEBHOOKS, *METRICS, CONSOLE, SHARE)
 #: The port of the first name. The range is below those of free ports and of clients' ends of connections.
 FIRST_PORT = 15_050
 FREE = "free"
@@ -22,7 +22,7 @@ class BadPorts(ValueError):
 def choose(text: str = "") -> dict[str, int]:
     """Ports by name. A name without a port gets a free one.
 
-    `text` is `free`; the first of ten consecutive ports; or `name=port,name=port`, which replaces some of the default
+    `text` is `free`; the first of twelve consecutive ports; or `name=port,name=port`, which replaces some of the default
     ports. Raises BadPorts.
     """
     if text == FREE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from devstack.supervision import private_files
@@ -20,6 +20,8 @@ PROVIDER = "provider"
 PROVIDER_HTTP, WEBHOOKS = "provider_http", "payments_webhooks"
 #: The addresses of the services' metrics and probes.
 METRICS = tuple(f"{service}_metrics" for service in SERVICES)
+#: The addresses of the console's pages for operators, and of the public page of share links.
+CONSOLE, SHARE = "console", "share"
 # A draining service waits this long for its calls, and as long again for its processors.
 _DRAIN_S = 3
 #: The generated fields of a layout.
@@ -135,6 +137,8 @@ def _service(name: str, number: int = 0) -> Callable[[Layout], Child]:
         if name in {"orders", "groups"}:
             environment["LINK_KEYS"] = f"local:{layout.link_key}"
             environment["PROVIDERS"] = "simulated,stripe,wechat"
+        if name == "groups" and SHARE in layout.endpoints:
+            environment["LINK_BASE_URL"] = f"http://{layout.endpoints[SHARE]}/s/"
         if name == "payments":
             environment |= _accounts(layout)
             if number:
@@ -170,6 +174,22 @@ def _accounts(layout: Layout) -> Mapping[str, str]:
     }
 
 
+def _console(layout: Layout) -> Child:
+    settings = {
+        "KAFKA": layout.kafka,
+        "LISTEN": layout.endpoints[CONSOLE],
+        "SHARE_LISTEN": layout.endpoints[SHARE],
+        "GROUPS": layout.endpoints["groups"],
+        "PAYMENTS": layout.endpoints["payments"],
+        "STATE_DIR": str(layout.data / "state" / CONSOLE),
+        "STATEMENTS": layout.endpoints[PROVIDER],
+        "STATEMENT_EVERY_SECONDS": "60",
+        "INSECURE": "true",
+    }
+    environment = {f"GROUPBUY_CONSOLE_{key}": value for key, value in settings.items()}
+    return Child(CONSOLE, command("console"), environment, health=False)
+
+
 PRODUCT = Plan(
     topics=_topics,
     acls=lambda kafka: command("ops.main", "acls", "apply", "--kafka", kafka),
@@ -178,4 +198,10 @@ PRODUCT = Plan(
     extra_addresses=(PROVIDER_HTTP, WEBHOOKS, *METRICS),
     prepare=_prepare,
     replica=_service,
+)
+#: The product with its console, as `make up` and `make demo` run it.
+WITH_CONSOLE = replace(
+    PRODUCT,
+    then={**PRODUCT.then, CONSOLE: _console},
+    extra_addresses=(*PRODUCT.extra_addresses, SHARE),
 )

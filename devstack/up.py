@@ -21,6 +21,7 @@ from chassis.identity.peer_identity import server_name
 from chassis.identity.policy import EVERY, PolicyError
 from chassis.identity.policy import read as read_policy
 from devstack import addresses, foreground
+from devstack.product import CONSOLE, WITH_CONSOLE
 from devstack.record import VARIABLES, exports
 from devstack.stack import Stack
 
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         secured=options.secured,
         policy=options.policy,
         fixed_ports=options.ports,
+        plan=WITH_CONSOLE,
     )
     foreground.say("starting broker, provider and services")
     code = foreground.run(stack, lambda: _print_addresses(stack))
@@ -112,7 +114,7 @@ def _print_addresses(stack: Stack) -> None:
     text = (
         f"{exports(addresses.variables(stack.kafka, stack.endpoints))}\n"
         f"The file sets these variables in a shell{more}:\n\n. {file}\n\n"
-        f"Logs are in {stack.logs}. An example:\n\n{_example(stack)}"
+        f"The console: http://{stack.endpoints[CONSOLE]}/\n\nLogs are in {stack.logs}. An example:\n\n{_example(stack)}"
     )
     foreground.say(text, sys.stdout)
 

@@ -14,6 +14,9 @@ from google.protobuf.message_factory import GetMessageClass
 from groupbuy.payments.v1 import operator_pb2
 
 SERVICE = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"]
+#: Methods that are not for these pages: one takes raw results of a provider, and an adjustment has to be approved by
+#: another identity than its proposer's, while the console has one for all operators.
+_ELSEWHERE = frozenset({"FeedOutcome", "ApproveAdjustment"})
 #: Fields that the page fills in by itself.
 _OWN = frozenset({"name", "request_id", "reason", "validate_only", "expected_version"})
 _NUMBERS = frozenset({FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64})
@@ -26,8 +29,7 @@ _MEANINGS: Mapping[str, str] = {
     "MarkReturnedOutside": "Records that an amount owed reached the customer by other means.",
     "ApproveReturn": "Returns unexpected funds now.",
     "KeepSuspense": "Assigns unexpected funds to the merchant.",
-    "AdjustLedger": "Proposes an adjustment of the ledger; another operator has to approve it.",
-    "ApproveAdjustment": "Approves an adjustment that another operator proposed.",
+    "AdjustLedger": "Proposes an adjustment of the ledger; another identity has to approve it.",
     "ResolveUnknown": "States the result of a call whose result is unknown.",
 }
 
@@ -62,7 +64,7 @@ def actions() -> dict[str, Action]:
     found = {}
     for method in SERVICE.methods:
         names = method.input_type.fields_by_name
-        if "validate_only" in names and "reason" in names:
+        if "validate_only" in names and "reason" in names and method.name not in _ELSEWHERE:
             fields = [_field(one) for one in method.input_type.fields if one.name not in _OWN]
             found[method.name] = Action(
                 method.name, _spaced(method.name), _MEANINGS.get(method.name, ""), fields, method

@@ -13,7 +13,7 @@ from pathlib import Path
 from devstack.certificates import ca
 from devstack.certificates.ca import Authority, Issued
 from devstack.kafka.secured import ADMIN, Secured
-from devstack.product import PROVIDER, SERVICES
+from devstack.product import CONSOLE, PROVIDER, SERVICES, SHARE
 from devstack.supervision import private_files
 
 OPS = "ops"
@@ -61,6 +61,16 @@ class Credentials:
         if name in {OPS, ADMIN, PROVISION, REDRIVE}:
             variables = {**self._certificate(_OPERATOR), **self._user(name)}
             return {f"GROUPBUY_OPS_{key}": value for key, value in variables.items()}
+        if name == CONSOLE:
+            share = self.issued[SHARE]
+            variables = {
+                **self._certificate(name),
+                "SHARE_TLS_CERTIFICATE": str(share.certificate),
+                "SHARE_TLS_KEY": str(share.key),
+            }
+            # It reads Kafka with the rights of the command line, which write nothing.
+            reader = {f"GROUPBUY_OPS_{key}": value for key, value in self._user(OPS).items()}
+            return {**{f"GROUPBUY_CONSOLE_{key}": value for key, value in variables.items()}, **reader}
         service = name.partition("-")[0]
         variables = {**self._certificate(service), **self._user(service), **self._rules()}
         return {f"GROUPBUY_{service.upper()}_{key}": value for key, value in variables.items()}

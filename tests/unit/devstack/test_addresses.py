@@ -6,19 +6,19 @@ import pytest
 
 from devstack import addresses
 from devstack.addresses import BadPorts
-from devstack.product import PRODUCT
+from devstack.product import WITH_CONSOLE
 
 
 def test_every_address_of_the_product_has_a_fixed_port_by_default() -> None:
     ports = addresses.choose()
     processes = ["kafka", "orders", "groups", "payments", "provider", "provider_http", "payments_webhooks"]
-    assert list(ports) == [*processes, "orders_metrics", "groups_metrics", "payments_metrics"]
-    assert list(ports.values()) == list(range(15_050, 15_060))
-    assert {*PRODUCT.first, *PRODUCT.then, *PRODUCT.extra_addresses} == ports.keys() - {"kafka"}
+    assert list(ports) == [*processes, "orders_metrics", "groups_metrics", "payments_metrics", "console", "share"]
+    assert list(ports.values()) == list(range(15_050, 15_062))
+    assert {*WITH_CONSOLE.first, *WITH_CONSOLE.then, *WITH_CONSOLE.extra_addresses} == ports.keys() - {"kafka"}
 
 
 def test_another_first_port_moves_all() -> None:
-    assert list(addresses.choose("16050").values()) == list(range(16_050, 16_060))
+    assert list(addresses.choose("16050").values()) == list(range(16_050, 16_062))
 
 
 def test_single_ports_replace_the_default() -> None:

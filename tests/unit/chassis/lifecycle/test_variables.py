@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 from chassis.lifecycle.settings import load
 from chassis.lifecycle.variables import PROCESSES, Variable, parse_arguments, prefix_of, unknown_variables, variables
+from console.settings import ConsoleSettings
 from ops import security
 from ops.errors import OpsError
 from ops.security import OpsSettings
@@ -18,7 +19,14 @@ from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
 from simulators.psp.settings import Settings as ProviderSettings
 
-ALL: tuple[type[BaseSettings], ...] = (OrdersSettings, GroupsSettings, PaymentsSettings, ProviderSettings, OpsSettings)
+ALL: tuple[type[BaseSettings], ...] = (
+    OrdersSettings,
+    GroupsSettings,
+    PaymentsSettings,
+    ProviderSettings,
+    OpsSettings,
+    ConsoleSettings,
+)
 
 
 @pytest.fixture(autouse=True)
