@@ -66,7 +66,7 @@ contract: $(READY) ## tests of what others rely on: protos, topics, generated co
 	$(PYTEST) -n 2 tests/contract $(ARGS)
 
 integration: $(READY) ## tests on a real broker with real processes
-	$(PYTEST) tests/integration $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile tests/integration $(ARGS)
 
 poison: $(READY) ## every kind of bad record in every topic of one broker, as docs/poison.md says
 	$(PYTEST) tests/integration/test_poison.py $(ARGS)
