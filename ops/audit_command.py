@@ -51,7 +51,8 @@ def audit(
 
     Changes nothing.
 
-    Exit codes: 0 every invariant holds, 1 a violation, or work is still pending after --wait, 2 cannot run.
+    Exit codes: 0 every invariant holds and no alarm is open, 1 a violation, an open alarm, or work that is still
+    pending after --wait, 2 cannot run.
 
     Example: groupbuy-ops audit --wait 30
     """
@@ -79,5 +80,5 @@ def audit(
     else:
         report.print(out.console)
     out.figures(report.figures())
-    if not report.clean:
+    if not report.clean or report.needs_operator:
         raise typer.Exit(DOES_NOT_HOLD)

@@ -5,7 +5,7 @@ With `settled`, everything that is pending is a violation. Without it, pending w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ops.audit.cases import Case, Placed
@@ -13,7 +13,17 @@ from ops.audit.findings import Findings, Invariant
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat, SeatState
 from ops.audit.money.holds import Hold, Payment
+from ops.audit.money.refunds import owed_key
 from ops.audit.money.status import status_of
+
+#: Operation -> the pending calls of it, by the beginnings of their names.
+_PENDING: Mapping[str, tuple[str, ...]] = {
+    "authorise": ("hold",),
+    "sale": ("hold",),
+    "capture": ("capture",),
+    "void": ("void ",),
+    "refund": ("refund ", "return "),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +62,14 @@ class AcrossLogs:
         # A fixed iteration order: two audits of one log print the same text.
         for order in {**case.placed, **group.seats, **case.group_payments.payments}:
             self._check_order(order)
+        for order, payment in case.group_payments.payments.items():
+            self._check_alarms(order, payment)
+        if case.group.faulted or case.group_payments.faulted:
+            self._check_fault()
         for refund, command in case.refunds.items():
             order = command.order
-            payment = case.group_payments.payments.get(order)
-            request = None if payment is None else payment.refunds.get(refund)
+            owner = case.group_payments.payments.get(order)
+            request = None if owner is None else owner.refunds.get(refund)
             if request is None:
                 self._pending(Invariant.ENDS_IN_TIME, order, f"refund {refund} is not decided")
             elif request.amount not in (0, command.amount_minor or request.left):
@@ -63,6 +77,14 @@ class AcrossLogs:
                     f"refund {refund} of {request.amount}, requested was {command.amount_minor or 'all that is left'}"
                 )
                 self._violation(Invariant.RIGHT_AMOUNT, order, what)
+
+    def _check_fault(self) -> None:
+        """A failure of the rules is an open alarm while the group has pending work."""
+        group = self._case.group
+        done = group.settled if group.state is GroupState.COMPLETED else group.state > GroupState.COMPLETED
+        if not done or any(payment.pending for payment in self._case.group_payments.payments.values()):
+            error = group.faulted or self._case.group_payments.faulted
+            self._findings.open_alarm(f"group {self._case.key}: the rules failed with {error}")
 
     def check_orders(self, orders: Iterable[str]) -> None:
         """The same for some orders of the group alone."""
@@ -89,7 +111,7 @@ class AcrossLogs:
                 Invariant.ENDS_IN_TIME, order, f"the payment is {status_of(payment)}, a call is pending: {call}"
             )
         for reference, hold in payment.holds.items():
-            self._check_hold(order, reference, hold)
+            self._check_hold(order, reference, hold, payment)
 
     def _known_otherwise(self, order: str) -> bool:
         return order in self._case.unreadable or order in self._case.cancel_requested
@@ -232,7 +254,7 @@ class AcrossLogs:
         if seat.release_requested and not seat.released:
             self._pending(Invariant.ENDS_IN_TIME, order, "its release is requested and not done")
 
-    def _check_hold(self, order: str, reference: str, hold: Hold) -> None:
+    def _check_hold(self, order: str, reference: str, hold: Hold, payment: Payment) -> None:
         if hold.open < 0:
             self._violation(
                 Invariant.HELD_IS_ACCOUNTED_FOR,
@@ -241,12 +263,47 @@ class AcrossLogs:
             )
         elif hold.open > 0:
             self._pending(Invariant.HELD_IS_ACCOUNTED_FOR, order, f"hold {reference}: {hold.open} is still held")
-        if hold.captured - hold.own_refunds != hold.kept:
-            self._pending(
-                Invariant.HELD_IS_ACCOUNTED_FOR,
-                order,
-                f"hold {reference}: captured {hold.captured}, refunded {hold.own_refunds}, charged {hold.kept}",
-            )
+        left = hold.merchants - hold.kept
+        if left:
+            self._check_left(order, reference, hold, payment, left)
+
+    def _check_left(self, order: str, reference: str, hold: Hold, payment: Payment, left: int) -> None:
+        """Money of a hold that is neither the charge nor returned: it is owed, disputed, or its return is pending."""
+        debt = payment.debts.get(owed_key(reference, ""))
+        owed = 0 if debt is None else debt.amount
+        if owed and owed == left - hold.disputed and debt is not None and debt.alarm:
+            return
+        what = (
+            f"hold {reference}: captured {hold.captured}, returned {hold.own_refunds}, charged {hold.kept}, owed {owed}"
+        )
+        done = payment.captured or payment.released or payment.failed
+        waits = owed or hold.disputed or hold.suspense_left or reference in payment.returns or payment.pending
+        if self._case.group_payments.rules_version > 1 and done and not waits:
+            self._violation(Invariant.OWED, order, what)
+        else:
+            self._pending(Invariant.HELD_IS_ACCOUNTED_FOR, order, what)
+
+    def _check_alarms(self, order: str, payment: Payment) -> None:
+        """Alarms that are still open: an operator has to act."""
+        for debt in payment.debts.values():
+            if debt.alarm:
+                self._alarm(order, f"{debt.amount} of hold {debt.hold} are owed: {debt.reason}")
+            else:
+                self._pending(Invariant.OWED, order, f"{debt.amount} of hold {debt.hold} are owed: {debt.reason}")
+        if payment.declined_minor:
+            self._alarm(order, f"{payment.declined_minor} are owed: the provider declined the refund")
+        for operation, why in payment.alarms.items():
+            if any(call.startswith(_PENDING[operation]) for call in payment.pending):
+                self._alarm(order, f"call {operation}: {why}")
+        for reference, hold in payment.holds.items():
+            waiting = hold.suspense_left
+            if waiting and not {f"return {reference}", f"void {reference}"} & payment.pending.keys():
+                self._alarm(order, f"{waiting} {hold.currency} of hold {reference} are unexpected, and not returned")
+            if hold.at_risk and hold.open > 0:
+                self._alarm(order, f"hold {reference} ends before its capture")
+
+    def _alarm(self, order: str, what: str) -> None:
+        self._findings.open_alarm(f"group {self._case.key} order {order}: {what}")
 
     def _violation(self, invariant: Invariant, order: str, what: str) -> None:
         self._findings.breach(invariant, self._case.key, order, what)

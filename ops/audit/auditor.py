@@ -139,7 +139,7 @@ class Auditor:
             for seat in case.group.seats.values():
                 charged[seat.currency] += max(seat.settled_minor, 0)
         for _case, _payment, _reference, hold in holds_of(self._cases.values()):
-            kept[hold.currency] += hold.captured - hold.own_refunds
+            kept[hold.currency] += hold.merchants
         for currency in sorted(money):
             if charged[currency] != kept[currency]:
                 what = f"{currency}: charged {charged[currency]} in the group log, {kept[currency]} in the payment log"

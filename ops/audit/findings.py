@@ -29,6 +29,8 @@ class Invariant(IntEnum):
     CHAIN = 16
     PARTITION = 17
     FOLLOWS_INPUT = 18
+    OWED = 19
+    REPAIRS = 20
 
 
 TITLES: dict[Invariant, str] = {
@@ -50,6 +52,8 @@ TITLES: dict[Invariant, str] = {
     Invariant.CHAIN: "hash chain intact",
     Invariant.PARTITION: "every group is in the partition of its key",
     Invariant.FOLLOWS_INPUT: "decisions follow from their inputs: terms, seats, refusals and times",
+    Invariant.OWED: "money owed is returned, or an operator is alarmed",
+    Invariant.REPAIRS: "repairs are commanded by operators, adjustments by two of them",
 }
 
 
@@ -75,6 +79,8 @@ class Findings:
     violations: list[Violation] = field(default_factory=list)
     by_invariant: dict[Invariant, int] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
+    #: The alarms that are still open: an operator has to act.
+    open_alarms: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     pending_count: int = 0
 
@@ -94,6 +100,11 @@ class Findings:
         if len(self.alarms) < MAX_KEPT:
             self.alarms.append(what)
 
+    def open_alarm(self, what: str) -> None:
+        """Adds an alarm that is still open."""
+        if len(self.open_alarms) < MAX_KEPT:
+            self.open_alarms.append(what)
+
     def add_pending(self, what: str) -> None:
         """Adds pending work. Keeps the first 100 descriptions."""
         self.pending_count += 1
@@ -106,6 +117,7 @@ class Findings:
             list(self.violations),
             dict(self.by_invariant),
             list(self.alarms),
+            list(self.open_alarms),
             list(self.pending),
             self.pending_count,
         )

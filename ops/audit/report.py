@@ -58,6 +58,11 @@ class Report:
         return self.findings.violation_count == 0
 
     @property
+    def needs_operator(self) -> bool:
+        """Whether an alarm is still open."""
+        return bool(self.findings.open_alarms)
+
+    @property
     def books_equal(self) -> bool | None:
         """Whether the provider's statement equals our books; None if they were not compared."""
         if not self.books_compared:
@@ -81,6 +86,7 @@ class Report:
             "dead_letters": self.dead_letters,
             "under_way": self.findings.pending_count,
             "alarms": len(self.findings.alarms),
+            "open_alarms": len(self.findings.open_alarms),
             "records": self.records,
             "roots": self.roots,
             "seconds": round(self.seconds, 2),
@@ -96,6 +102,7 @@ class Report:
             about = {"invariant": int(one.invariant), "group": one.group, "order": one.order}
             yield {"violation": one.what, **about}
         yield from ({"alarm": one} for one in self.findings.alarms)
+        yield from ({"open_alarm": one} for one in self.findings.open_alarms)
         yield from ({"pending": one} for one in self.findings.pending)
 
     def print(self, console: Console) -> None:
@@ -109,6 +116,8 @@ class Report:
             console.print(Text(f"and {more} more", style="red"))
         for alarm in self.findings.alarms[:MAX_SHOWN]:
             console.print(labelled("alarm", "yellow", alarm))
+        for alarm in self.findings.open_alarms[:MAX_SHOWN]:
+            console.print(labelled("open alarm", "bold yellow", alarm))
         for one in self.findings.pending[:10]:
             console.print(labelled("pending", "dim", one))
         if self.findings.pending_count > 10:

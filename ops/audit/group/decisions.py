@@ -10,7 +10,8 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from ops.audit.chain import bodies
 from ops.audit.findings import Invariant
 from ops.audit.group.closing import completion_problems, expiry_problems
-from ops.audit.group.membership import GroupState, Membership
+from ops.audit.group.endings import Endings
+from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
 from ops.audit.group.terms import frozen
 
@@ -18,7 +19,7 @@ from ops.audit.group.terms import frozen
 PROMOTIONS_BATCH = 64
 
 
-class GroupFold(Membership):
+class GroupFold(Endings):
     """A group, folded from its decisions."""
 
     __slots__ = ()
@@ -37,7 +38,11 @@ class GroupFold(Membership):
         self._to_return.clear()
         before = self.state
         for body, event in bodies(decision, self._violation):
-            self._HANDLERS[body](self, event)
+            handler = self._HANDLERS.get(body)
+            if handler is None:
+                self._violation(Invariant.VERSIONS, f"version {decision.version} has {body}, which no check knows")
+            else:
+                handler(self, event)
         if self.state is GroupState.FORMING:
             self._check_forming()
         elif self.state is not before:
@@ -179,11 +184,13 @@ class GroupFold(Membership):
             self._violation(Invariant.ONE_END_OF_ORDER, f"settled, but {undone} are not final")
 
     def _faulted(self, event: Any) -> None:
+        self.faulted = event.error
         self._findings.alarm(f"group {self.key}: the rules failed with {event.error}")
 
     #: The method of each kind of event.
     _HANDLERS: ClassVar[Mapping[str, Callable[[GroupFold, Any], None]]] = {
-        **Membership.HANDLERS,
+        **Endings.HANDLERS,
+        **Endings.ENDINGS,
         "opened": _opened,
         "leader_changed": _leader_changed,
         "tier_reached": _tier_reached,

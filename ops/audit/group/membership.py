@@ -53,8 +53,8 @@ class Membership:
 
     __slots__ = (
         "_at_ms", "_cause", "_events", "_findings", "_promoted", "_to_return", "by_customer", "chain", "closed_ms",
-        "completed_version", "confirmed", "deadline_ms", "inputs", "key", "leader_order", "members", "reserved",
-        "seats", "settled", "state", "terms", "tiers_reached", "unit_price_minor", "waiting",
+        "completed_version", "confirmed", "deadline_ms", "faulted", "inputs", "key", "leader_order", "members",
+        "reserved", "seats", "settled", "state", "terms", "tiers_reached", "unit_price_minor", "waiting",
     )  # fmt: skip
 
     def __init__(self, key: str, findings: Findings) -> None:
@@ -82,6 +82,8 @@ class Membership:
         self.settled = False
         #: The time of the decision that closed the group; 0 before it.
         self.closed_ms = 0
+        #: The error of the rules, if they failed.
+        self.faulted = ""
         #: Its inputs; None if the inbox is not read, or has lost some of them.
         self.inputs: GroupInputs | None = None
         self._findings = findings
@@ -267,87 +269,6 @@ class Membership:
             self.confirmed.pop(seat.order, None)
             self.waiting.pop(seat.order, None)
 
-    # --- money -------------------------------------------------------------------------------------------------------
-
-    def _settlement_requested(self, event: Any) -> None:
-        seat = self.seats.get(event.order) or Seat(event.order)
-        if event.order not in self.members:
-            self._violation(
-                Invariant.CAPTURE_AFTER_COMPLETION, "settlement requested, but it is in no completed group", event.order
-            )
-        if seat.to_settle_minor >= 0:
-            self._violation(Invariant.ONE_CAPTURE, "settlement requested twice", event.order)
-        seat.to_settle_minor = event.amount_minor
-        wanted = (seat.hold, self.discounted_minor(seat), seat.currency)
-        if (event.hold, event.amount_minor, event.currency) != wanted:
-            self._violation(
-                Invariant.RIGHT_AMOUNT,
-                f"settlement of {event.amount_minor} {event.currency} of hold {event.hold} requested, "
-                f"should be {wanted[1]} {wanted[2]} of {wanted[0]}",
-                event.order,
-            )
-        if not 0 < event.amount_minor <= seat.hold_minor:
-            what = f"settlement of {event.amount_minor} requested, {seat.hold_minor} is held"
-            self._violation(Invariant.RIGHT_AMOUNT, what, event.order)
-
-    def _release_requested(self, event: Any) -> None:
-        seat = self.seats.get(event.order)
-        if seat is None:
-            # NO_SEAT: a payment for an order that never requested a seat.
-            seat = self.seats[event.order] = Seat(event.order)
-        if seat.release_requested:
-            self._violation(Invariant.ONE_END_OF_ORDER, "release requested twice", event.order)
-        # A declined order may be released: an earlier authorisation of its hold may arrive late.
-        if seat.to_settle_minor >= 0 and seat.state is not SeatState.DECLINED:
-            self._violation(
-                Invariant.ONE_END_OF_ORDER, "release requested after its settlement was requested", event.order
-            )
-        elif seat.state.live:
-            what = f"release requested though it is {seat.state.name}"
-            self._violation(Invariant.ONE_END_OF_ORDER, what, event.order)
-        seat.release_requested = True
-
-    def _member_settled(self, event: Any) -> None:
-        seat = self._seat("member_settled", event.order)
-        self._end_settlement(seat)
-        if event.amount_minor != seat.to_settle_minor:
-            self._violation(
-                Invariant.RIGHT_AMOUNT, f"charged {event.amount_minor}, requested {seat.to_settle_minor}", event.order
-            )
-        seat.state, seat.settled_minor = SeatState.SETTLED, event.amount_minor
-
-    def _member_declined(self, event: Any) -> None:
-        seat = self._seat("member_declined", event.order)
-        self._end_settlement(seat)
-        seat.state = SeatState.DECLINED
-
-    def _end_settlement(self, seat: Seat) -> None:
-        if seat.to_settle_minor < 0:
-            what = "the settlement of an order that is no member of a completed group"
-            self._violation(Invariant.CAPTURE_AFTER_COMPLETION, what, seat.order)
-
-    def _member_released(self, event: Any) -> None:
-        seat = self.seats.get(event.order) or Seat(event.order)
-        if not seat.release_requested:
-            self._violation(Invariant.ONE_END_OF_ORDER, "released without a request", event.order)
-        if seat.released:
-            self._violation(Invariant.ONE_END_OF_ORDER, "released twice", event.order)
-        seat.released = True
-
-    def _cancel_refused(self, event: Any) -> None:
-        order = event.order
-        seat = self.seats.get(order) or Seat(order)
-        settling = self.state is GroupState.COMPLETED and seat.state is SeatState.CONFIRMED
-        orphaned = seat.state is SeatState.UNKNOWN and seat.release_requested
-        if not (settling or seat.state.final or orphaned):
-            what = f"its request to leave is refused, though it is {seat.state.name}"
-            self._violation(Invariant.ONE_END_OF_ORDER, what, order)
-        if seat.cancel_refused:
-            self._violation(Invariant.ONE_END_OF_ORDER, "its request to leave is refused twice", order)
-        if self.inputs is not None and not self.inputs.cancel_requested(order, self._cause):
-            self._violation(Invariant.FOLLOWS_INPUT, "a request to leave is refused that nobody made", order)
-        seat.cancel_refused = True
-
     #: The method of each kind of event about an order.
     HANDLERS: ClassVar[Mapping[str, Callable[[Membership, Any], None]]] = {
         "seat_reserved": _seat_reserved,
@@ -355,12 +276,6 @@ class Membership:
         "seat_waitlisted": _seat_waitlisted,
         "member_confirmed": _member_confirmed,
         "seat_released": _seat_released,
-        "settlement_requested": _settlement_requested,
-        "release_requested": _release_requested,
-        "member_settled": _member_settled,
-        "member_released": _member_released,
-        "member_declined": _member_declined,
-        "cancel_refused": _cancel_refused,
     }
 
 

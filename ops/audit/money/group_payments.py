@@ -16,26 +16,19 @@ from groupbuy.payments.v1.decisions_pb2 import (
     PaymentDecision,
 )
 
-from ops.audit.chain import Chain, bodies
-from ops.audit.findings import Findings, Invariant
-from ops.audit.money.holds import Hold, Intent, Payment, RefundRequest
+from ops.audit.chain import bodies
+from ops.audit.findings import Invariant
+from ops.audit.money.holds import Hold, Intent, Payment
+from ops.audit.money.provider_life import ProviderLife, call_name
+from ops.audit.money.refunds import add_refund
 
 _HOLD_OPENING = (OPERATION_AUTHORISE, OPERATION_SALE)
 
 
-class GroupPaymentsFold:
+class GroupPaymentsFold(ProviderLife):
     """The payments of one group."""
 
-    __slots__ = ("_at_ms", "_cause", "_findings", "chain", "key", "payments")
-
-    def __init__(self, key: str, findings: Findings) -> None:
-        self.key = key
-        self.chain = Chain()
-        #: By order.
-        self.payments: dict[str, Payment] = {}
-        self._findings = findings
-        self._cause = -1
-        self._at_ms = 0
+    __slots__ = ()
 
     def take(self, value: bytes, decision: PaymentDecision, log_trimmed: bool) -> bool:
         """Folds the next decision of the group. Returns False for a duplicate."""
@@ -45,24 +38,18 @@ class GroupPaymentsFold:
             return True
         self._cause = decision.cause
         self._at_ms = decision.time_ms
+        self._reached.clear()
+        self._reversed.clear()
+        self._commands.clear()
         for body, event in bodies(decision, self._violation):
-            self._HANDLERS[body](self, event)
+            handler = self._HANDLERS.get(body)
+            if handler is None:
+                self._violation(Invariant.VERSIONS, f"version {decision.version} has {body}, which no check knows")
+            else:
+                handler(self, event)
+        if self._reversed:
+            self._check_reversed()
         return True
-
-    def _payment(self, order: str) -> Payment:
-        payment = self.payments.get(order)
-        if payment is None:
-            payment = self.payments[order] = Payment()
-        return payment
-
-    def _hold(self, event: Any, what: str) -> Hold | None:
-        """The hold of an event; None, and a violation, if it was not authorised."""
-        hold = self._payment(event.order).holds.get(event.hold)
-        if hold is None:
-            self._violation(
-                Invariant.HELD_IS_ACCOUNTED_FOR, f"{what} of hold {event.hold}, which was not authorised", event.order
-            )
-        return hold
 
     # --- authorisation -----------------------------------------------------------------------------------------------
 
@@ -71,7 +58,9 @@ class GroupPaymentsFold:
         payment = self._payment(call.order)
         if payment.released:
             self._violation(Invariant.ENDS_IN_TIME, "a hold is requested after the release", call.order)
-        if payment.hold_requests and any(hold.open or hold.kept for hold in payment.holds.values()):
+        if payment.hold_requests and any(
+            not hold.unexpected and (hold.open or hold.kept) for hold in payment.holds.values()
+        ):
             self._violation(Invariant.ONE_CAPTURE, "a second hold is requested beside an open one", call.order)
         if not payment.hold_requests:
             payment.requested_minor, payment.currency = call.amount_minor, call.currency
@@ -234,86 +223,27 @@ class GroupPaymentsFold:
         payment.intent = Intent.RELEASE
         payment.released = True
         _end_request(payment)
+        if owed := payment.owed:
+            self._violation(Invariant.OWED, f"released, but {owed} are owed", event.order)
         for reference, hold in payment.holds.items():
-            if left := hold.open or hold.captured - hold.refunded:
+            if left := hold.open or hold.merchants - hold.charge_refunds:
                 self._violation(
                     Invariant.HELD_IS_ACCOUNTED_FOR, f"released, but {left} of hold {reference} are not", event.order
                 )
 
-    # --- refunds -----------------------------------------------------------------------------------------------------
-
-    def _refund_requested(self, event: Any) -> None:
-        call = event.call
-        payment = self._payment(call.order)
-        hold = payment.holds.get(call.hold)
-        if hold is not None and hold.suspense and not hold.captured:
-            # Unexpected funds were taken, not held, and are returned.
-            hold.captured = hold.suspense
-        if payment.sale and payment.intent is Intent.HOLD and call.hold == payment.hold and not call.refund:
-            # A release refunds all of a sale, its settlement only a part.
-            taken = hold.captured if hold is not None else 0
-            payment.intent = Intent.RELEASE if call.amount_minor >= taken else Intent.CAPTURE
-        self._check_refund(payment, hold, call)
-        _add_refund(payment, call, self._at_ms)
-
-    def _check_refund(self, payment: Payment, hold: Hold | None, call: Any) -> None:
-        amount = call.amount_minor
-        if call.refund:
-            left = payment.refundable
-            if call.refund in payment.refunds:
-                self._violation(
-                    Invariant.REFUNDS_WITHIN_CAPTURES, f"refund {call.refund} is requested twice", call.order
-                )
-            if not 0 < amount <= left:
-                what = f"a refund of {amount} is requested, {left} is left of the charge"
-                self._violation(Invariant.REFUNDS_WITHIN_CAPTURES, what, call.order)
-            payment.refunds[call.refund] = RefundRequest(amount, left)
-        taken = hold.captured - hold.refunded if hold is not None else 0
-        if amount > taken:
-            what = f"a refund of {amount} is requested, {taken} is left of hold {call.hold}"
-            self._violation(Invariant.REFUNDS_WITHIN_CAPTURES, what, call.order)
-
-    def _refunded(self, event: Any) -> None:
-        payment = self._payment(event.order)
-        if not event.refund and event.hold not in payment.returns:
-            # A refund that was declined has been made after all.
-            payment.declined_minor = max(0, payment.declined_minor - event.amount_minor)
-        _end_refund(payment, event.refund, event.hold)
-        hold = self._hold(event, "refund")
-        if hold is None:
-            return
-        hold.refunded += event.amount_minor
-        if not event.refund:
-            hold.own_refunds += event.amount_minor
-        if hold.refunded > hold.captured:
-            self._violation(
-                Invariant.REFUNDS_WITHIN_CAPTURES,
-                f"refunded {hold.refunded} of {hold.captured} captured",
-                event.order,
-            )
-
-    def _refund_declined(self, event: Any) -> None:
-        payment = self._payment(event.order)
-        if event.refund:
-            payment.refunds.setdefault(event.refund, RefundRequest(0, 0))
-        # The event names no hold: of refunds without a command, it ends the oldest one of its amount.
-        returns = payment.returns.items()
-        _end_refund(payment, event.refund, next((hold for hold, due in returns if due == event.amount_minor), ""))
-        if not event.refund:
-            payment.declined_minor += event.amount_minor
-            self._findings.alarm(
-                f"group {self.key} order {event.order}: the refund of {event.amount_minor} was declined: {event.reason}"
-            )
-
     # --- other events ------------------------------------------------------------------------------------------------
 
     def _call_deferred(self, event: Any) -> None:
+        payment = self._payment(event.order)
         if event.operation in _HOLD_OPENING:
-            self._payment(event.order).hold_deferred = True
+            payment.hold_deferred = True
+        if event.alarm:
+            payment.alarms[call_name(event)] = event.error
 
     def _call_retried(self, event: Any) -> None:
         call = event.call
         payment = self._payment(call.order)
+        payment.alarms.pop(call_name(call), None)
         if call.operation in _HOLD_OPENING:
             payment.hold_deferred = False
             if call.attempt != payment.hold_attempt:
@@ -322,36 +252,16 @@ class GroupPaymentsFold:
                 payment.action_url = payment.action_hold = ""
         elif call.operation == OPERATION_REFUND:
             payment.returns.pop(call.hold, None)
-            _add_refund(payment, call, self._at_ms)
-
-    def _suspense_recorded(self, event: Any) -> None:
-        payment = self._payment(event.order)
-        if event.hold == payment.action_hold:
-            payment.action_url = payment.action_hold = ""
-        hold = payment.holds.get(event.hold)
-        if hold is None:
-            if event.amount_minor:
-                hold = payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency)
-                hold.suspense = hold.unexpected = event.amount_minor
-                hold.authorised_ms = self._at_ms
-        else:
-            # Taken from a hold that had been released, or more than was requested.
-            hold.released -= event.amount_minor
-            hold.captured += event.amount_minor
-            hold.unexpected += event.amount_minor
-        self._findings.alarm(
-            f"group {self.key} order {event.order}: unexpected {event.amount_minor} {event.currency}, "
-            f"hold {event.hold}: {event.reason}"
-        )
+            add_refund(payment, call, self._at_ms)
 
     def _faulted(self, event: Any) -> None:
+        self.faulted = event.error
         self._findings.alarm(f"payments of group {self.key}: the rules failed with {event.error}")
-
-    def _violation(self, invariant: Invariant, what: str, order: str = "") -> None:
-        self._findings.breach(invariant, self.key, order, what)
 
     #: The method of each kind of event.
     _HANDLERS: ClassVar[Mapping[str, Callable[[GroupPaymentsFold, Any], None]]] = {
+        **ProviderLife.REFUND_HANDLERS,
+        **ProviderLife.LIFE_HANDLERS,
         "hold_requested": _hold_requested,
         "action_required": _action_required,
         "hold_authorised": _hold_authorised,
@@ -362,13 +272,9 @@ class GroupPaymentsFold:
         "void_requested": _void_requested,
         "voided": _voided,
         "hold_lapsed": _hold_lapsed,
-        "refund_requested": _refund_requested,
-        "refunded": _refunded,
-        "refund_declined": _refund_declined,
         "payment_released": _payment_released,
         "call_deferred": _call_deferred,
         "call_retried": _call_retried,
-        "suspense_recorded": _suspense_recorded,
         "faulted": _faulted,
     }
 
@@ -377,21 +283,3 @@ def _end_request(payment: Payment) -> None:
     """The request of a hold, and the shopper's confirmation of it, are over."""
     payment.pending.pop("hold", None)
     payment.action_url = payment.action_hold = ""
-
-
-def _add_refund(payment: Payment, call: Any, at_ms: int) -> None:
-    if call.refund:
-        payment.pending[f"refund {call.refund}"] = at_ms
-        payment.commanded[call.refund] = call.amount_minor
-        return
-    payment.pending[f"return {call.hold}"] = at_ms
-    payment.returns[call.hold] = call.amount_minor
-
-
-def _end_refund(payment: Payment, refund: str, hold: str) -> None:
-    if refund:
-        payment.pending.pop(f"refund {refund}", None)
-        payment.commanded.pop(refund, None)
-        return
-    payment.pending.pop(f"return {hold}", None)
-    payment.returns.pop(hold, None)

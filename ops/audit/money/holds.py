@@ -34,8 +34,10 @@ class Hold(Struct, array_like=True, gc=False):
     released: int = 0
     #: Refunded in total.
     refunded: int = 0
-    #: The part of `refunded` without a refund command.
+    #: What reached the customer beside the charge, by the provider or by other means: returns without a command.
     own_refunds: int = 0
+    #: What reached the customer out of the charge: refunds by command or by persons, and lost disputes.
+    charge_refunds: int = 0
     #: The number of captures; the settlement of a sale counts as one.
     captures: int = 0
     #: The final charge.
@@ -49,6 +51,16 @@ class Hold(Struct, array_like=True, gc=False):
     capturable_until_ms: int = 0
     #: Whether a void was requested.
     void_requested: bool = False
+    #: Unexpected funds that an operator assigned to the merchant.
+    suspense_kept: int = 0
+    #: Withdrawn from the merchant by disputes that are open, and taken by disputes that are lost.
+    disputed: int = 0
+    lost: int = 0
+    #: Fees of the provider, and what it paid out to the merchant's bank account.
+    fees: int = 0
+    paid_out: int = 0
+    #: Whether it is about to end before its capture succeeded.
+    at_risk: bool = False
 
     @property
     def open(self) -> int:
@@ -56,10 +68,39 @@ class Hold(Struct, array_like=True, gc=False):
         return self.held - self.captured - self.released
 
     @property
+    def charge_left(self) -> int:
+        """The part of the charge that the customer has not got back."""
+        return self.kept - self.charge_refunds
+
+    @property
+    def merchants(self) -> int:
+        """Taken, less what may not be kept and was returned: equals the charge if nothing is left to return."""
+        return self.captured - self.own_refunds - self.suspense_kept
+
+    @property
     def suspense_left(self) -> int:
         """Unexpected funds that are not returned yet."""
-        taken = self.captured - self.kept - self.own_refunds
+        taken = self.merchants - self.kept
         return min(self.unexpected, max(0, taken + (self.open if self.suspense else 0)))
+
+
+class Owed(Struct, array_like=True, gc=False):
+    """A sum that is due to the customer, because the provider refused to return it or took it back."""
+
+    hold: str
+    #: Id of the refund; empty for a return without a command.
+    refund: str
+    amount: int
+    reason: str
+    #: Whether no attempt follows, so that an operator has to act.
+    alarm: bool
+
+
+class Dispute(Struct, array_like=True, gc=False):
+    """A dispute that is open."""
+
+    hold: str
+    withdrawn: int
 
 
 class RefundRequest(Struct, array_like=True, gc=False):
@@ -109,8 +150,17 @@ class Payment(Struct, array_like=True):
     returns: dict[str, int] = field(default_factory=dict)
     #: Amounts of the pending refunds with a command, by command.
     commanded: dict[str, int] = field(default_factory=dict)
-    #: Due to the shopper, but the provider declined its refund.
+    #: Due to the shopper, but the provider declined its refund. Under rules version 2, `debts` have it.
     declined_minor: int = 0
+    #: Owed sums, by hold and refund.
+    debts: dict[str, Owed] = field(default_factory=dict)
+    #: Disputes that are open, by the provider's id.
+    disputes: dict[str, Dispute] = field(default_factory=dict)
+    #: The provider's references that were recorded: of operations by persons with their part of the charge, of fees,
+    #: payouts and warnings.
+    references: dict[str, int] = field(default_factory=dict)
+    #: Pending calls that an operator has to look at, and why.
+    alarms: dict[str, str] = field(default_factory=dict)
     #: Refund commands that were accepted or declined, by id.
     refunds: dict[str, RefundRequest] = field(default_factory=dict)
     #: Whether the release is complete.
@@ -120,12 +170,22 @@ class Payment(Struct, array_like=True):
 
     @property
     def refundable(self) -> int:
-        """The charge less the refunds by command that are made or pending."""
-        return sum(hold.kept - (hold.refunded - hold.own_refunds) for hold in self.holds.values()) - sum(
-            self.commanded.values()
-        )
+        """The charge less what was returned of it, what disputes have withdrawn, and pending refunds by command."""
+        left = sum(hold.charge_left for hold in self.holds.values())
+        disputed = sum(one.withdrawn for one in self.disputes.values())
+        return left - disputed - sum(self.commanded.values())
 
     @property
     def owed(self) -> int:
-        """Refunds that the provider has not made yet."""
-        return self.declined_minor + sum(self.returns.values()) + sum(self.commanded.values())
+        """What the provider refused to return, or took back."""
+        return self.declined_minor + sum(debt.amount for debt in self.debts.values())
+
+    @property
+    def due(self) -> int:
+        """What is owed, and refunds that are pending."""
+        # The refund of an owed sum is pending while it is tried again.
+        known = {(debt.hold, debt.refund) for debt in self.debts.values()}
+        returns = sum(amount for hold, amount in self.returns.items() if (hold, "") not in known)
+        commands = {refund for _, refund in known}
+        commanded = sum(amount for refund, amount in self.commanded.items() if refund not in commands)
+        return self.owed + returns + commanded

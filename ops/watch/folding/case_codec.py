@@ -49,9 +49,14 @@ class _Row(Struct, array_like=True):
     unit_price_minor: int
     completed_version: int
     settled: bool
+    faulted: str
     # The payments.
     payments_chain: Chain
     payments: dict[str, Payment]
+    rules_version: int
+    payments_faulted: str
+    proposals: dict[str, str]
+    acted: set[str]
 
 
 _PACKED: Packed[_Row] = Packed(_Row)
@@ -85,8 +90,13 @@ def encode(case: Case, summary: Summary) -> bytes:
             group.unit_price_minor,
             group.completed_version,
             group.settled,
+            group.faulted,
             money.chain,
             money.payments,
+            money.rules_version,
+            money.faulted,
+            money.proposals,
+            money.acted,
         )
     )
 
@@ -118,6 +128,11 @@ def decode(key: str, row: bytes, findings: Findings) -> tuple[Case, Summary]:
     group.unit_price_minor = stored.unit_price_minor
     group.completed_version = stored.completed_version
     group.settled = stored.settled
+    group.faulted = stored.faulted
     money.chain = stored.payments_chain
     money.payments = stored.payments
+    money.rules_version = stored.rules_version
+    money.faulted = stored.payments_faulted
+    money.proposals = stored.proposals
+    money.acted = stored.acted
     return case, stored.summary

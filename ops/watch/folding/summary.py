@@ -152,7 +152,7 @@ def _add_payment(found: Summary, payment: Payment) -> None:
         money.lapsed += hold.lapsed
         money.refunded += hold.refunded
         money.suspense += hold.suspense_left
-        money.kept += hold.captured - hold.own_refunds
+        money.kept += hold.merchants
         if hold.open > 0:
             found.holds.append(
                 OpenHold(
@@ -163,7 +163,7 @@ def _add_payment(found: Summary, payment: Payment) -> None:
                     hold.capturable_until_ms,
                 )
             )
-    if owed := payment.owed:
+    if owed := payment.due:
         _money(found, payment.currency).owed += owed
 
 
