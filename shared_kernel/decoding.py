@@ -44,13 +44,19 @@ class DecisionMapper(RecordMapper, Generic[M]):
     from_decision_log = True
 
     def __init__(
-        self, message: type[M], concerns: Callable[[M], bool], source: SourceField, decision: BytesField
+        self,
+        message: type[M],
+        concerns: Callable[[M], bool],
+        source: SourceField,
+        decision: BytesField,
+        stamp: bytes = b"",
     ) -> None:
-        """`source` and `decision` are fields of the inbox record."""
+        """`source` and `decision` are fields of the inbox record; `stamp` has further fields, encoded."""
         self._message = message
         self._concerns = concerns
         self._source = source
         self._decision = decision
+        self._stamp = stamp
 
     def decode(self, value: bytes, /) -> DecisionMessage:
         """See RecordMapper."""
@@ -64,4 +70,4 @@ class DecisionMapper(RecordMapper, Generic[M]):
         self.decision = decision
         if not self._concerns(decision):
             return None
-        return self._source.of(record.offset) + self._decision.of(value)
+        return self._source.of(record.offset) + self._decision.of(value) + self._stamp

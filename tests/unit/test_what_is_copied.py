@@ -24,6 +24,7 @@ from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupInboxMapp
 from services.payments.domain.decide import decode
 from services.payments.domain.model import GroupPayments
 from services.payments.domain.on_group_event import on_group_decision
+from services.payments.domain.rules_version import CURRENT
 from services.payments.processors.sequencer import PaymentInboxMapper
 
 ORDERS, DECISIONS = "orders", "decisions"
@@ -82,7 +83,7 @@ def test_payments_gets_copies_of_the_events_that_it_uses_and_of_no_other(kind: s
     value = group_decision(kind)
     copied = payments().map_record(record(value))
     if copied is None:
-        whole = decode(PaymentInput(group_decision=value).SerializeToString())
+        whole = decode(PaymentInput(group_decision=value).SerializeToString()).body
         assert isinstance(whole, GroupDecision)
         assert list(on_group_decision(GroupPayments(GROUP), whole)) == []
         return
@@ -90,6 +91,7 @@ def test_payments_gets_copies_of_the_events_that_it_uses_and_of_no_other(kind: s
     message = PaymentInput.FromString(copied)
     assert message.group_decision == value
     assert (message.source.topic, message.source.partition, message.source.offset) == (DECISIONS, 3, 7)
+    assert message.rules_version == CURRENT
 
 
 @pytest.mark.parametrize("kind", PAYMENT_KINDS)
@@ -99,7 +101,7 @@ def test_a_group_gets_copies_of_the_events_that_it_uses_and_of_no_other(kind: st
     if copied is None:
         assert command.decode(GroupInput(payment_decision=value).SerializeToString()).items == []
         return
-    assert kind in {"hold_authorised", "hold_declined", "captured", "capture_declined", "payment_released"}
+    assert kind in command.MONEY
     message = GroupInput.FromString(copied)
     assert message.payment_decision == value
     assert (message.source.topic, message.source.partition, message.source.offset) == (DECISIONS, 3, 7)

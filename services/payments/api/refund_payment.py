@@ -20,6 +20,7 @@ from services.payments.api.mapping import REFUND_STATES, RefundView, payment_mes
 from services.payments.api.names import PaymentName, parse_payment, refund_id, request_digest
 from services.payments.api.ports import PaymentsView
 from services.payments.domain.model import RefundStatus
+from services.payments.domain.rules_version import CURRENT
 from shared_kernel.topics import PAYMENT_INBOX
 
 SOURCE = "/groupbuy/payments"
@@ -83,7 +84,7 @@ class RefundHandler:
         ce_id = f"{name.order}:refund:{refund}"
         made = headers(ce_id, kind, SOURCE, self._now_ms(), str(name))
         self._trace_starter.add_to(made, name.order, SOURCE, ce_id)
-        record = Record(name.group, PaymentInput(refund=command).SerializeToString(), made)
+        record = Record(name.group, PaymentInput(refund=command, rules_version=CURRENT).SerializeToString(), made)
         await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=deadline.left_s(PUBLISH_S))
 
     def _message(self, name: PaymentName, refund: str, found: RefundView) -> Refund:

@@ -8,8 +8,8 @@ from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from services.payments.domain import events
-from services.payments.domain.decide import Input, decide, decode
+from services.payments.domain import events, provider_events, rules_version
+from services.payments.domain.decide import Command, decide, decode
 from services.payments.domain.errors import UnknownInput
 from services.payments.domain.evolve import evolve
 from services.payments.domain.model import GroupPayments
@@ -22,11 +22,11 @@ class GroupPaymentsDomain:
         """State of a group without payments."""
         return GroupPayments(key)
 
-    def decode_input(self, value: bytes) -> Input:
+    def decode_input(self, value: bytes) -> Command:
         """The content of a PaymentInput. Raises DecodeError and UnknownInput."""
         return decode(value)
 
-    def decide(self, state: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
+    def decide(self, state: GroupPayments, command: Command, at_ms: int) -> Iterator[PaymentEvent]:
         """Events that follow from an input. Raises Impossible."""
         return decide(state, command, at_ms)
 
@@ -34,13 +34,18 @@ class GroupPaymentsDomain:
         """Applies an event in place."""
         evolve(state, event)
 
-    def faulted(self, state: GroupPayments, command: Input, error: str) -> Iterable[PaymentEvent]:
+    def faulted(self, state: GroupPayments, command: Command, error: str) -> Iterable[PaymentEvent]:
         """The event for an input on which the rules failed. It changes no payment."""
-        return (events.faulted(error),)
+        failed = events.faulted(error)
+        if state.rules_version or command.rules_version == rules_version.FIRST:
+            return (failed,)
+        return (provider_events.rules_selected(command.rules_version), failed)
 
     def due(self, state: GroupPayments) -> int | None:
-        """When the next retry is due; None: no call is deferred."""
-        return state.retries[0][0] if state.retries else None
+        """When the next retry, refund or return is due; None: nothing waits."""
+        if not state.timers:
+            return state.retries[0][0] if state.retries else None
+        return state.due_ms()
 
     def tick(self, due_ms: int) -> bytes:
         """An input that makes the decider look at the time."""
@@ -61,4 +66,6 @@ class GroupPaymentsDomain:
             if event.WhichOneof("body") is None:
                 version, group = decision.version, decision.group
                 raise UnknownInput(f"version {version} of the payments of group {group} holds an unknown event")
+            if event.HasField("rules_selected"):
+                rules_version.check(event.rules_selected.rules_version)
         return decision

@@ -103,8 +103,8 @@ def hold_lapsed(order: str, hold: str, amount: int, currency: str) -> PaymentEve
     return event
 
 
-def refunded(order: str, hold: str, amount: int, currency: str, refund: str) -> PaymentEvent:
-    """Taken money was refunded."""
+def refunded(order: str, hold: str, amount: int, currency: str, refund: str, attempt: int = 0) -> PaymentEvent:
+    """Taken money was refunded. Rules version 1 names no attempt."""
     event = PaymentEvent()
     body = event.refunded
     body.order = order
@@ -112,11 +112,14 @@ def refunded(order: str, hold: str, amount: int, currency: str, refund: str) -> 
     body.amount_minor = minor(amount)
     body.currency = currency
     body.refund = refund
+    body.attempt = attempt
     return event
 
 
-def refund_declined(order: str, refund: str, reason: str, amount: int, request_sha256: bytes) -> PaymentEvent:
-    """A refund was declined, by the provider or by our own rules."""
+def refund_declined(
+    order: str, refund: str, reason: str, amount: int, request_sha256: bytes, attempt: int = 0
+) -> PaymentEvent:
+    """A refund was declined, by the provider or by our own rules. Rules version 1 names no attempt."""
     event = PaymentEvent()
     body = event.refund_declined
     body.order = order
@@ -124,6 +127,7 @@ def refund_declined(order: str, refund: str, reason: str, amount: int, request_s
     body.reason = reason
     body.amount_minor = minor(amount)
     body.request_sha256 = request_sha256
+    body.attempt = attempt
     return event
 
 
@@ -135,7 +139,15 @@ def payment_released(order: str) -> PaymentEvent:
 
 
 def suspense_recorded(
-    order: str, hold: str, amount: int, currency: str, reason: str, payment_method: str = ""
+    order: str,
+    hold: str,
+    amount: int,
+    currency: str,
+    reason: str,
+    payment_method: str = "",
+    return_at_ms: int = 0,
+    *,
+    taken: bool = False,
 ) -> PaymentEvent:
     """Unexpected funds; with amount 0 an alarm about money that is booked elsewhere or did not move.
 
@@ -149,6 +161,8 @@ def suspense_recorded(
     body.currency = currency
     body.reason = reason
     body.payment_method = payment_method
+    body.return_at_ms = return_at_ms
+    body.taken = taken
     return event
 
 
@@ -181,6 +195,9 @@ def _fill(
     made.payment_method = record.method
     if isinstance(record, Payment):
         made.customer = record.customer
+        known = record.holds.get(hold)
+        if known is not None and known.stray:
+            made.returns_suspense = True
     made.hold = hold
     made.refund = refund
 
@@ -220,11 +237,14 @@ def capture_requested(order: str, payment: Payment, amount: int) -> PaymentEvent
     return event
 
 
-def void_requested(order: str, record: Record, hold: str, amount: int, currency: str) -> PaymentEvent:
+def void_requested(
+    order: str, record: Record, hold: str, amount: int, currency: str, *, approved: bool = False
+) -> PaymentEvent:
     """Release a hold."""
     event = PaymentEvent()
     operation = pb.OPERATION_VOID
     call = event.void_requested.call
+    call.approved = approved
     _fill(call, order, record, operation, record.next_attempt(operation), amount, currency, hold)
     return event
 
@@ -240,18 +260,29 @@ def release_noted(order: str, record: Record) -> PaymentEvent:
 
 
 def refund_requested(
-    order: str, record: Record, hold: str, amount: int, currency: str, refund: str = "", request_sha256: bytes = b""
+    order: str,
+    record: Record,
+    hold: str,
+    amount: int,
+    currency: str,
+    refund: str = "",
+    request_sha256: bytes = b"",
+    *,
+    approved: bool = False,
 ) -> PaymentEvent:
     """Refund taken money; `refund` is the id of the command, empty for a refund without one."""
     event = PaymentEvent()
     operation = pb.OPERATION_REFUND
     body = event.refund_requested
+    body.call.approved = approved
     _fill(body.call, order, record, operation, record.next_attempt(operation), amount, currency, hold, refund)
     body.request_sha256 = request_sha256
     return event
 
 
-def call_deferred(order: str, call: Call, attempt: int, retry_at_ms: int, error: str) -> PaymentEvent:
+def call_deferred(
+    order: str, call: Call, attempt: int, retry_at_ms: int, error: str, *, alarm: bool = False
+) -> PaymentEvent:
     """A call waits for its retry."""
     event = PaymentEvent()
     body = event.call_deferred
@@ -261,13 +292,15 @@ def call_deferred(order: str, call: Call, attempt: int, retry_at_ms: int, error:
     body.retry_at_ms = retry_at_ms
     body.deferrals = call.deferrals + 1
     body.error = error
+    body.alarm = alarm
     return event
 
 
-def call_retried(order: str, payment: Payment, call: Call, attempt: int) -> PaymentEvent:
+def call_retried(order: str, payment: Payment, call: Call, attempt: int, *, approved: bool = False) -> PaymentEvent:
     """A call is made again, under the same attempt or the next one."""
     event = PaymentEvent()
     made = event.call_retried.call
+    made.approved = approved or call.approved
     hold = payment.holds.get(call.hold)
     currency = hold.currency if hold is not None else payment.currency
     _fill(made, order, payment, call.operation, attempt, call.amount, currency, call.hold, call.refund)
@@ -297,8 +330,8 @@ def idempotency_key(call: ProviderCall) -> str:
 def calls_of(decision: PaymentDecision) -> list[ProviderCall]:
     """Calls that a decision requests, in order.
 
-    Left out are a void without a hold, which only notes a release, and a call that the same decision defers: the
-    decision that retries it makes the call.
+    Left out are a void without a hold, which only notes a release, and a call that the same decision defers or gives
+    up: the decision that retries it makes the call.
     """
     calls: dict[tuple[str, Operation.ValueType, int], ProviderCall] = {}
     for event in decision.events:
@@ -315,8 +348,8 @@ def calls_of(decision: PaymentDecision) -> list[ProviderCall]:
                 call = event.refund_requested.call
             case "call_retried":
                 call = event.call_retried.call
-            case "call_deferred":
-                deferred = event.call_deferred
+            case "call_deferred" | "call_given_up" as kind:
+                deferred = getattr(event, kind)
                 calls.pop((deferred.order, deferred.operation, deferred.attempt), None)
                 continue
             case _:

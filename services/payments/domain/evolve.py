@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent, ProviderCall
 
+from services.payments.domain.evolve_provider_life import FOLDS as PROVIDER_LIFE
+from services.payments.domain.evolve_provider_life import fold_action
 from services.payments.domain.model import (
     COUNTERS,
     HOLD_ENDING,
@@ -27,6 +29,8 @@ from services.payments.domain.model import (
     RefundStatus,
     reopened,
 )
+from services.payments.domain.provider_life import NEVER_MS, PaidRefund, TimerKind, owed_key
+from services.payments.domain.rules_version import FIRST
 
 #: Applies an event's body, a message of decisions.proto, to the payment of its order.
 Fold: TypeAlias = Callable[[Payment, Any], None]
@@ -35,14 +39,27 @@ Fold: TypeAlias = Callable[[Payment, Any], None]
 def evolve(payments: GroupPayments, event: PaymentEvent) -> None:
     """Applies one event in place."""
     kind = event.WhichOneof("body")
+    if kind == "rules_selected":
+        payments.rules_version = event.rules_selected.rules_version
+        return
+    if not payments.rules_version:
+        payments.rules_version = FIRST
     if kind is None or kind == "faulted":
         return
     body = getattr(event, kind)
+    if kind == "operator_acted":
+        fold_action(payments, body)
+        return
     order = body.call.order if kind in _WITH_CALL else body.order
     payment = _open(payments.orders, order)
     _FOLDS[kind](payment, body)
     if kind == "call_deferred":
         heapq.heappush(payments.retries, (body.retry_at_ms, order, body.operation, body.attempt))
+    elif kind == "money_owed" and body.next_attempt_ms:
+        timer = (body.next_attempt_ms, order, int(TimerKind.OWED), owed_key(body.hold, body.refund))
+        heapq.heappush(payments.timers, timer)
+    elif kind == "suspense_recorded" and body.return_at_ms:
+        heapq.heappush(payments.timers, (body.return_at_ms, order, int(TimerKind.SUSPENSE), body.hold))
     if payment.finished():
         payments.orders[order] = payment.to_record()
     payments.drop_stale_retries()
@@ -63,7 +80,7 @@ def _add_call(payment: Payment, made: ProviderCall) -> Call:
     operation, attempt = made.operation, made.attempt
     counter = COUNTERS[operation]
     setattr(payment, counter, max(getattr(payment, counter), attempt))
-    call = Call(operation, attempt, made.amount_minor, made.hold, made.refund)
+    call = Call(operation, attempt, made.amount_minor, made.hold, made.refund, approved=made.approved)
     payment.calls[operation, attempt] = call
     return call
 
@@ -91,7 +108,11 @@ def _call_retried(payment: Payment, body: pb.CallRetried) -> None:
     made = body.call
     pending = payment.calls.get((made.operation, made.attempt))
     if pending is not None:
+        if pending.retry_at_ms == NEVER_MS:
+            # An operator retries a call that was given up: its pauses start anew.
+            pending.deferrals = 0
         pending.retry_at_ms = 0
+        pending.approved = made.approved
         return
     if made.operation == pb.OPERATION_REFUND and (payment.abandoned or {}).pop(made.attempt, None) is not None:
         # RefundDeclined ended this attempt in place of another one.
@@ -154,6 +175,7 @@ def _hold_authorised(payment: Payment, body: pb.HoldAuthorised) -> None:
         _drop_calls(payment, HOLD_ENDING, body.hold)
     else:
         hold.held = body.amount_minor
+        hold.capture_before_ms = body.capturable_until_ms
 
 
 def _decline(payment: Payment, reason: str) -> None:
@@ -185,10 +207,15 @@ def _captured(payment: Payment, body: pb.Captured) -> None:
         payment.intent = Intent.CAPTURE
         payment.to_capture = body.amount_minor
     payment.captured = body.amount_minor
+    hold = payment.holds.setdefault(body.hold, Hold(body.currency))
     if not payment.sale:
-        hold = payment.holds.setdefault(body.hold, Hold(body.currency))
         hold.held = 0
         hold.taken += body.amount_minor
+    elif payment.external:
+        # Persons returned more than the difference to the charge: the rest is a refund of the charge.
+        above = max(hold.returned - (hold.taken - body.amount_minor), 0)
+        payment.refunded += above
+        hold.returned -= above
     _drop_calls(payment, HOLD_ENDING, body.hold)
 
 
@@ -210,7 +237,7 @@ def _void_requested(payment: Payment, body: pb.VoidRequested) -> None:
         payment.intent = Intent.RELEASE
     hold = payment.holds.setdefault(reference, Hold(made.currency))
     hold.held += hold.suspense
-    hold.suspense = 0
+    hold.suspense = hold.return_at_ms = 0
     # A void follows a capture of the same hold only after the capture was declined for good.
     _drop_calls(payment, HOLD_ENDING, reference)
     _add_call(payment, made)
@@ -220,6 +247,8 @@ def _end_hold(payment: Payment, reference: str) -> None:
     hold = payment.holds.get(reference)
     if hold is not None:
         hold.held = 0
+        if not hold.suspense_taken:
+            hold.suspense = 0
     _drop_calls(payment, HOLD_ENDING, reference)
     if reference == payment.action_hold:
         _drop_calls(payment, HOLD_OPENING)
@@ -252,8 +281,12 @@ def _refund_requested(payment: Payment, body: pb.RefundRequested) -> None:
     hold = payment.holds.setdefault(made.hold, Hold(made.currency))
     if hold.suspense:
         hold.taken += hold.suspense
-        hold.suspense = 0
+        hold.suspense = hold.return_at_ms = 0
         hold.unexpected = True
+    debt = payment.debt(made.hold, made.refund)
+    if debt is not None:
+        debt.next_ms = 0
+        debt.alarm = False
     if made.refund:
         refunds = payment.refunds = payment.refunds or {}
         refunds[made.refund] = Refund(RefundStatus.PENDING, made.amount_minor, body.request_sha256, sent=True)
@@ -265,11 +298,18 @@ def _refund_requested(payment: Payment, body: pb.RefundRequested) -> None:
 
 
 def _refunded(payment: Payment, body: pb.Refunded) -> None:
+    late = False
     pending = payment.pending_refund(body.hold, body.refund)
-    if pending is not None:
-        del payment.calls[pending.operation, pending.attempt]
-    # A refund happens once: later reports of its abandoned attempts are about this same money.
-    late = _drop_abandoned(payment, body.hold, body.refund)
+    if body.attempt:
+        payment.calls.pop((pb.OPERATION_REFUND, body.attempt), None)
+        (payment.abandoned or {}).pop(body.attempt, None)
+        paid = payment.paid = payment.paid or {}
+        paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor)
+    else:
+        if pending is not None:
+            del payment.calls[pending.operation, pending.attempt]
+        # A refund happens once: later reports of its abandoned attempts are about this same money.
+        late = _drop_abandoned(payment, body.hold, body.refund)
     if body.refund:
         payment.refunded += body.amount_minor
         if payment.refunds is not None and body.refund in payment.refunds:
@@ -291,17 +331,25 @@ def _drop_abandoned(payment: Payment, hold: str, refund: str) -> bool:
 
 def _refund_declined(payment: Payment, body: pb.RefundDeclined) -> None:
     """A declined command is final; without a command, the amount is owed to the customer."""
-    call = payment.declined_refund(body.refund, body.amount_minor)
+    if body.attempt:
+        call = payment.calls.get((pb.OPERATION_REFUND, body.attempt))
+    else:
+        call = payment.declined_refund(body.refund, body.amount_minor)
     if call is not None:
         del payment.calls[call.operation, call.attempt]
         _abandon(payment, call)
-        if not body.refund:
+        if not body.refund and not body.attempt:
             payment.holds[call.hold].owed += call.amount
             payment.owed += call.amount
     if body.refund:
         refunds = payment.refunds = payment.refunds or {}
+        owed = body.attempt and call is not None and payment.debt(call.hold, body.refund) is not None
         refunds[body.refund] = Refund(
-            RefundStatus.DECLINED, body.amount_minor, body.request_sha256, body.reason, sent=body.refund in refunds
+            RefundStatus.REVERSED if owed else RefundStatus.DECLINED,
+            body.amount_minor,
+            body.request_sha256,
+            body.reason,
+            sent=body.refund in refunds,
         )
 
 
@@ -319,6 +367,11 @@ def _suspense_recorded(payment: Payment, body: pb.SuspenseRecorded) -> None:
             # An empty hold: the new money may be in another currency.
             hold.currency = body.currency
         hold.suspense += body.amount_minor
+        if body.return_at_ms:
+            hold.return_at_ms = body.return_at_ms
+            hold.suspense_taken = body.taken
+            hold.stray = True
+            hold.unexpected = hold.unexpected or body.taken
 
 
 #: Events that hold a whole call, and the order in it.
@@ -341,4 +394,5 @@ _FOLDS: dict[str, Fold] = {
     "call_deferred": _call_deferred,
     "call_retried": _call_retried,
     "suspense_recorded": _suspense_recorded,
+    **PROVIDER_LIFE,
 }

@@ -17,6 +17,18 @@ import msgspec
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation
 
+from services.payments.domain.provider_life import (
+    Acted,
+    Adjustment,
+    Dispute,
+    DisputeStatus,
+    Owed,
+    PaidRefund,
+    Timer,
+    TimerKind,
+    owed_key,
+)
+
 #: Payment methods with this prefix have no delayed capture: the provider takes the money at once, by a sale.
 SALE_PREFIX = "wallet_"
 
@@ -54,6 +66,8 @@ class RefundStatus(IntEnum):
     PENDING = 0
     SUCCEEDED = 1
     DECLINED = 2
+    #: It had succeeded and the provider took it back; the amount is owed.
+    REVERSED = 3
 
 
 class Call(msgspec.Struct, array_like=True, gc=False):
@@ -68,8 +82,10 @@ class Call(msgspec.Struct, array_like=True, gc=False):
     refund: str
     #: How often the call was deferred.
     deferrals: int = 0
-    #: When the call is retried; 0: it is in flight.
+    #: When the call is retried; 0: it is in flight; NEVER_MS: it was given up.
     retry_at_ms: int = 0
+    #: An operator approved this return of unexpected funds.
+    approved: bool = False
 
 
 class Hold(msgspec.Struct, array_like=True, gc=False):
@@ -94,6 +110,16 @@ class Hold(msgspec.Struct, array_like=True, gc=False):
     suspense: int = 0
     #: Unexpected funds were taken from this hold; a duplicate of that report changes nothing.
     unexpected: bool = False
+    #: When the return of the money in suspense is requested, and whether it was taken. Rules version 1 requests it at
+    #: once.
+    return_at_ms: int = 0
+    suspense_taken: bool = False
+    #: When the hold ends at the provider; 0: it does not end.
+    capture_before_ms: int = 0
+    #: CaptureAtRisk was emitted.
+    at_risk: bool = False
+    #: Unexpected funds of this hold waited in suspense: their return is limited.
+    stray: bool = False
 
 
 class Refund(msgspec.Struct, array_like=True, gc=False):
@@ -158,6 +184,16 @@ class Record(msgspec.Struct, array_like=True, tag=0):
     refunds: dict[str, Refund] | None = None
     #: Abandoned refund attempts, by attempt.
     abandoned: dict[int, AbandonedRefund] | None = None
+    #: Refund attempts that succeeded, by attempt. Not kept under rules version 1.
+    paid: dict[int, PaidRefund] | None = None
+    #: Refunds made by persons at the provider, by reference.
+    external: dict[str, PaidRefund] | None = None
+    #: Disputes by the provider's id.
+    disputes: dict[str, Dispute] | None = None
+    #: References of fees, payouts, warnings and operations of persons that were recorded.
+    references: tuple[str, ...] = ()
+    #: HoldLost was emitted.
+    lost: bool = False
 
     def next_attempt(self, operation: Operation.ValueType) -> int:
         """Number of the next call of this operation."""
@@ -175,8 +211,12 @@ class Record(msgspec.Struct, array_like=True, tag=0):
         return hold == self.hold and (self.sale or self.captured > 0)
 
     def refundable(self) -> int:
-        """Captured money that no refund has claimed."""
-        return self.captured - self.refunded if self.intent is Intent.CAPTURE else 0
+        """Captured money that no refund has claimed, and no dispute."""
+        return self.captured - self.refunded - self.disputed(self.hold) if self.intent is Intent.CAPTURE else 0
+
+    def disputed(self, hold: str) -> int:
+        """Money of a hold that disputes have withdrawn: until they end, or for good."""
+        return sum(one.withdrawn() for one in self.disputes.values() if one.hold == hold) if self.disputes else 0
 
 
 class Payment(Record, array_like=True, tag=1):
@@ -191,6 +231,8 @@ class Payment(Record, array_like=True, tag=1):
     holds: dict[str, Hold] = msgspec.field(default_factory=dict)
     #: Pending calls by operation and attempt.
     calls: dict[tuple[Operation.ValueType, int], Call] = msgspec.field(default_factory=dict)
+    #: Sums that are due to the customer and that the provider refused to return, by `owed_key`.
+    debts: dict[str, Owed] = msgspec.field(default_factory=dict)
 
     def knows(self, hold: str) -> bool:
         """Whether money of this hold was ever booked here, or its end was requested."""
@@ -238,17 +280,28 @@ class Payment(Record, array_like=True, tag=1):
         return Record.refundable(self) - self._claimed() if self.intent is Intent.CAPTURE else 0
 
     def _claimed(self) -> int:
-        """Amount of the pending commanded refunds."""
-        return sum(call.amount for call in self.calls.values() if call.refund)
+        """Amount of the commanded refunds that are pending or owed."""
+        claimed = sum(call.amount for call in self.calls.values() if call.refund)
+        for debt in self.debts.values():
+            if debt.refund and self.pending_refund(debt.hold, debt.refund) is None:
+                claimed += debt.amount
+        return claimed
 
     def must_release(self, hold: str) -> bool:
         """Whether held money of this hold has to be released."""
         return self.declined or self.intent is Intent.RELEASE or hold != self.hold
 
     def excess(self, reference: str) -> int:
+        """Money of a hold that was taken, may not be kept, and is neither returned nor owed yet."""
+        return self.due(reference) - self.holds[reference].owed
+
+    def due(self, reference: str) -> int:
         """Money of a hold that was taken, may not be kept and is not returned yet."""
         hold = self.holds[reference]
-        return hold.taken - hold.returned - hold.owed - self._kept(reference, hold) if hold.taken else 0
+        if not hold.taken:
+            return 0
+        disputed = self.disputed(reference) if self.disputes else 0
+        return hold.taken - hold.returned - self._kept(reference, hold) - disputed
 
     def _kept(self, reference: str, hold: Hold) -> int:
         """Taken money of a hold that is the shop's, or that commanded refunds return."""
@@ -268,7 +321,7 @@ class Payment(Record, array_like=True, tag=1):
 
     def finished(self) -> bool:
         """Whether nothing happens any more without a new input about this order."""
-        if self.calls:
+        if self.calls or self.debts or self.in_dispute():
             return False
         match self.intent:
             case Intent.RELEASE:
@@ -279,6 +332,17 @@ class Payment(Record, array_like=True, tag=1):
                 return self.declined and self.idle()
             case _:
                 return self.idle()
+
+    def in_dispute(self) -> bool:
+        """Whether a dispute is open that has withdrawn money."""
+        open_ = DisputeStatus.OPEN
+        return bool(self.disputes) and any(
+            one.status is open_ and one.withdrawn_amount for one in (self.disputes or {}).values()
+        )
+
+    def debt(self, hold: str, refund: str) -> Owed | None:
+        """The sum that is owed for a hold and a refund."""
+        return self.debts.get(owed_key(hold, refund)) if self.debts else None
 
     def to_record(self) -> Record:
         """The record of a finished payment."""
@@ -311,6 +375,20 @@ class GroupPayments(msgspec.Struct, array_like=True):
     orders: dict[str, Record | Payment] = msgspec.field(default_factory=dict)
     #: Heap of deferred calls. Entries may be stale, except the first.
     retries: list[Retry] = msgspec.field(default_factory=list)
+    #: Version of the rules that decide these payments; 0: nothing is decided yet.
+    rules_version: int = 0
+    #: Heap of refunds of owed sums and returns of suspense. Entries may be stale, except the first.
+    timers: list[Timer] = msgspec.field(default_factory=list)
+    #: Decided commands of operators, by request id.
+    actions: dict[str, Acted] = msgspec.field(default_factory=dict)
+    #: Proposed adjustments that wait for their approval, by request id.
+    adjustments: dict[str, Adjustment] = msgspec.field(default_factory=dict)
+
+    def under(self, rules_version: int) -> GroupPayments:
+        """The same payments, not a copy, under the rules that their first input selects."""
+        return GroupPayments(
+            self.group, self.orders, self.retries, rules_version, self.timers, self.actions, self.adjustments
+        )
 
     def payment(self, order: str) -> Payment | None:
         """The payment of an order that is not finished; None otherwise."""
@@ -336,3 +414,25 @@ class GroupPayments(msgspec.Struct, array_like=True):
         """Removes stale entries from the front of `retries`."""
         while self.retries and self.deferred_call(self.retries[0]) is None:
             heapq.heappop(self.retries)
+        while self.timers and not self._is_set(self.timers[0]):
+            heapq.heappop(self.timers)
+
+    def _is_set(self, timer: Timer) -> bool:
+        at_ms, order, kind, name = timer
+        payment = self.payment(order)
+        if payment is None:
+            return False
+        if kind == TimerKind.OWED:
+            debt = payment.debts.get(name)
+            return debt is not None and debt.next_ms == at_ms
+        hold = payment.holds.get(name)
+        return hold is not None and hold.suspense > 0 and hold.return_at_ms == at_ms
+
+    def due_ms(self) -> int | None:
+        """When something is due by itself; None: nothing is."""
+        times = [heap[0][0] for heap in (self.retries, self.timers) if heap]
+        return min(times) if times else None
+
+    def order_of(self, hold: str) -> str:
+        """The order of a hold; empty: no order has it."""
+        return next((order for order, record in self.orders.items() if record.knows(hold)), "") if hold else ""

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events
+from services.payments.domain import events, owed
 from services.payments.domain.model import GroupPayments, Intent, Payment
+from services.payments.domain.provider_news import report_lost_hold
 
 #: Stored in decisions: changing the text changes the log.
 LAPSED_TWICE = "the hold lapsed before its capture, twice"
@@ -22,12 +23,16 @@ def next_steps(payments: GroupPayments, order: str) -> Iterator[PaymentEvent]:
     payment = payments.payment(order)
     if payment is None:
         return
+    if payment.debts:
+        yield from owed.adjust_debts(order, payment)
     for reference in tuple(payment.holds):
         yield from _return_money(order, payment, reference)
     if payment.intent is Intent.RELEASE:
         yield from _release(order, payment)
     elif payment.intent is Intent.CAPTURE and not payment.declined and not payment.captured:
         yield from _charge(order, payment)
+    elif payments.rules_version > 1:
+        yield from report_lost_hold(order, payment)
 
 
 def _return_money(order: str, payment: Payment, reference: str) -> Iterator[PaymentEvent]:
@@ -45,14 +50,14 @@ def _release(order: str, payment: Payment) -> Iterator[PaymentEvent]:
     if reference and payment.pending_authorisation() is not None and payment.pending_end(reference) is None:
         # The hold is still empty. Once it is voided, the shopper can't confirm any more.
         yield events.void_requested(order, payment, reference, 0, payment.currency)
-    if not payment.released and payment.idle():
+    if not payment.released and payment.idle() and not payment.debts and not payment.in_dispute():
         yield events.payment_released(order)
 
 
 def _charge(order: str, payment: Payment) -> Iterator[PaymentEvent]:
     if payment.sale:
-        # The sale took the money; the order is charged once the excess is refunded.
-        if payment.pending_refund(payment.hold, "") is None:
+        # The sale took the money; the order is charged once the excess is refunded and nothing of it is owed.
+        if payment.pending_refund(payment.hold, "") is None and payment.debt(payment.hold, "") is None:
             yield events.captured(order, payment, payment.to_capture, 0)
         return
     if payment.pending_authorisation() is not None or payment.pending_end(payment.hold) is not None:

@@ -20,10 +20,16 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain import events, unexpected_funds
+from services.payments.domain import events, owed, provider_news, unexpected_funds
 from services.payments.domain.model import HOLD_ENDING, HOLD_OPENING, Call, GroupPayments, Intent, Payment
 from services.payments.domain.next_steps import next_steps
-from services.payments.domain.on_timer import MAX_RENEWAL_POLLS, defer
+from services.payments.domain.on_timer import (
+    MAX_DEFERRALS,
+    MAX_RENEWAL_POLLS,
+    NOT_POSSIBLE_PAUSE_MS,
+    defer,
+    defer_or_give_up,
+)
 
 #: Sources that report without a call. Only their reports about unknown orders raise an alarm.
 _UNSOLICITED = frozenset({OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION})
@@ -44,23 +50,28 @@ def on_provider_result(payments: GroupPayments, outcome: ProviderOutcome, at_ms:
     """Decides an outcome and the steps that follow from it."""
     order = outcome.order
     kind = outcome.WhichOneof("result")
+    if kind in provider_news.NEWS:
+        order = provider_news.order_of(payments, outcome)
+        yield from provider_news.on_news(payments, order, outcome, at_ms)
+        yield from next_steps(payments, order)
+        return
     payment = payments.payment(order)
     call = payment.calls.get((outcome.operation, outcome.attempt)) if payment is not None else None
     if payment is not None and call is not None:
         yield from _on_pending_call(payments, payment, call, outcome, str(kind), at_ms)
     elif kind == "authorised":
-        yield from _late_authorised(payments, outcome)
+        yield from _late_authorised(payments, outcome, at_ms)
     elif kind == "captured":
         body = outcome.captured
         yield from unexpected_funds.on_captured(
-            payments, order, body.hold, body.amount_minor, body.currency, outcome.payment_method
+            payments, order, body.hold, body.amount_minor, body.currency, outcome.payment_method, at_ms=at_ms
         )
     elif order not in payments.orders and outcome.origin in _UNSOLICITED:
         yield _unknown_payment(outcome, str(kind))
     elif kind in ("voided", "hold_gone") and payment is not None:
         yield from _late_hold_ended(payment, outcome)
     elif kind == "refunded":
-        yield from _late_refunded(payments, outcome)
+        yield from _late_refunded(payments, outcome, at_ms)
     yield from next_steps(payments, order)
 
 
@@ -69,7 +80,8 @@ def _on_pending_call(
 ) -> Iterator[PaymentEvent]:
     yield from _HANDLERS[kind](payments, payment, call, outcome, at_ms)
     if payment.calls.get((call.operation, call.attempt)) is call and not call.retry_at_ms:
-        yield defer(outcome.order, call, at_ms, f"unexpected answer: {kind}")
+        error, alarm = f"unexpected answer: {kind}", payments.rules_version > 1 and kind == "refunded"
+        yield from defer_or_give_up(payments, outcome.order, payment, call, at_ms, error, alarm=alarm)
 
 
 def _declined_event(order: str, payment: Payment, reason: str) -> PaymentEvent:
@@ -96,6 +108,7 @@ def _authorised(
             body.amount_minor,
             body.currency,
             body.capturable_until_ms,
+            at_ms,
         )
 
 
@@ -108,6 +121,7 @@ def _hold_opened(
     amount: int,
     currency: str,
     until_ms: int,
+    at_ms: int,
 ) -> Iterator[PaymentEvent]:
     if not hold or amount <= 0:
         return
@@ -118,7 +132,9 @@ def _hold_opened(
     else:
         yield _declined_event(order, payment, WRONG_AMOUNT)
         taken = call.operation == pb.OPERATION_SALE
-        yield from unexpected_funds.return_funds(payments, order, hold, amount, currency, WRONG_AMOUNT, taken=taken)
+        yield from unexpected_funds.return_funds(
+            payments, order, hold, amount, currency, WRONG_AMOUNT, taken=taken, at_ms=at_ms
+        )
 
 
 def _action_required(
@@ -147,7 +163,9 @@ def _declined(
     if call.operation in HOLD_OPENING:
         yield _declined_event(order, payment, reason)
     elif call.operation == pb.OPERATION_REFUND:
-        yield from _refund_declined(order, payment, call, reason)
+        yield from _refund_refused(payments, order, payment, call, reason, at_ms)
+    elif call.operation == pb.OPERATION_VOID and payments.rules_version > 1 and call.deferrals >= MAX_DEFERRALS:
+        yield from defer_or_give_up(payments, order, payment, call, at_ms, f"{VOID_DECLINED}: {reason}")
     elif call.operation == pb.OPERATION_VOID:
         # A void is retried until the hold has ended. It needs a new attempt, since the provider may repeat the result
         # of the old one for ever, and a pause, which this same decision adds.
@@ -159,6 +177,15 @@ def _declined(
         yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
     else:
         yield events.capture_declined(order, call.hold, reason)
+
+
+def _refund_refused(
+    payments: GroupPayments, order: str, payment: Payment, call: Call, reason: str, at_ms: int
+) -> Iterator[PaymentEvent]:
+    """Under rules version 1 the amount stays owed without a further attempt."""
+    if payments.rules_version > 1:
+        return owed.refund_refused(order, payment, call, reason, at_ms)
+    return _refund_declined(order, payment, call, reason)
 
 
 def _refund_declined(order: str, payment: Payment, call: Call, reason: str) -> Iterator[PaymentEvent]:
@@ -181,12 +208,13 @@ def _captured(
     sale = payment.pending_authorisation() if payment.sale else None
     if sale is not None and (sale is call or hold == payment.action_hold):
         # The result of the sale itself, or the shopper paid while the prepayment was being voided.
-        yield from _hold_opened(payments, payment, sale, order, hold, amount, body.currency or payment.currency, 0)
+        currency = body.currency or payment.currency
+        yield from _hold_opened(payments, payment, sale, order, hold, amount, currency, 0, at_ms)
     elif call.operation in HOLD_ENDING:
-        yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency)
+        yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency, at_ms=at_ms)
     elif call.operation == pb.OPERATION_AUTHORISE and payment.may_open(hold):
         yield _declined_event(order, payment, unexpected_funds.TAKEN_UNEXPECTEDLY)
-        yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency)
+        yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency, at_ms=at_ms)
 
 
 def _hold_ended(
@@ -202,7 +230,7 @@ def _hold_ended(
         ended = events.voided if voided else events.hold_lapsed
         yield ended(order, call.hold, hold.held, hold.currency)
     elif not voided:
-        yield from _refund_declined(order, payment, call, ENDED_AT_PROVIDER)
+        yield from _refund_refused(payments, order, payment, call, ENDED_AT_PROVIDER, at_ms)
 
 
 def _refunded(
@@ -214,7 +242,24 @@ def _refunded(
     # A refund in another currency does not fit the call: the call is deferred with an error for operators.
     if outcome.refunded.currency in ("", currency):
         amount = outcome.refunded.amount_minor or call.amount
-        yield events.refunded(outcome.order, call.hold, amount, currency, call.refund)
+        yield from _book_refund(payments, payment, outcome, call.hold, amount, currency, call.refund)
+
+
+def _book_refund(
+    payments: GroupPayments,
+    payment: Payment,
+    outcome: ProviderOutcome,
+    hold: str,
+    amount: int,
+    currency: str,
+    refund: str,
+) -> Iterator[PaymentEvent]:
+    attempt = outcome.attempt if payments.rules_version > 1 else 0
+    debt = payment.debt(hold, refund)
+    yield events.refunded(outcome.order, hold, amount, currency, refund, attempt)
+    if debt is not None and refund:
+        # A sum without a command is lowered by the next steps, to what is still due of its hold.
+        yield owed.lower(outcome.order, debt, amount)
 
 
 def _absent(
@@ -226,11 +271,38 @@ def _absent(
         hold = payment.holds[call.hold]
         yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
     elif payment.intent is not Intent.RELEASE or call.operation not in HOLD_OPENING:
-        yield events.call_retried(order, payment, call, payment.next_attempt(call.operation))
+        yield from _attempt_again(payments, order, payment, call, outcome.absent.error, at_ms)
     elif payment.idle(besides=call):
         yield events.payment_released(order)
     else:
         yield events.hold_declined(order, NEVER_ARRIVED)
+
+
+def _attempt_again(
+    payments: GroupPayments, order: str, payment: Payment, call: Call, error: str, at_ms: int
+) -> Iterator[PaymentEvent]:
+    """Makes the next attempt, which has a new key. Under rules version 2 it waits if the provider fails again and
+    again, and has an end."""
+    if payments.rules_version > 1 and call.deferrals >= MAX_DEFERRALS:
+        yield from defer_or_give_up(payments, order, payment, call, at_ms, error)
+        return
+    attempt = payment.next_attempt(call.operation)
+    yield events.call_retried(order, payment, call, attempt)
+    if payments.rules_version > 1 and (error or call.deferrals):
+        made = payment.calls[call.operation, attempt]
+        yield from defer_or_give_up(payments, order, payment, made, at_ms, error)
+
+
+def _not_possible(
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+) -> Iterator[PaymentEvent]:
+    """A wrong key, account or mode: nothing is known of the call, and an operator has to look."""
+    if not call.retry_at_ms:
+        body = outcome.not_possible
+        after_ms = max(body.after_ms, NOT_POSSIBLE_PAUSE_MS)
+        yield from defer_or_give_up(
+            payments, outcome.order, payment, call, at_ms, body.error, retry_after_ms=after_ms, alarm=True
+        )
 
 
 def _retry_later(
@@ -239,7 +311,9 @@ def _retry_later(
     if not call.retry_at_ms:
         body = outcome.retry_later
         polling = bool(payment.action_url or payment.action_hold)
-        yield defer(outcome.order, call, at_ms, body.error, retry_after_ms=body.after_ms, polling=polling)
+        yield from defer_or_give_up(
+            payments, outcome.order, payment, call, at_ms, body.error, retry_after_ms=body.after_ms, polling=polling
+        )
 
 
 _HANDLERS: dict[str, Handler] = {
@@ -252,16 +326,22 @@ _HANDLERS: dict[str, Handler] = {
     "absent": _absent,
     "hold_gone": _hold_ended,
     "retry_later": _retry_later,
+    "not_possible": _not_possible,
 }
 
 
 # Results without a pending call -------------------------------------------------------------------------------------
 
 
-def _late_authorised(payments: GroupPayments, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
+def _late_authorised(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
     order, body = outcome.order, outcome.authorised
     record = payments.orders.get(order)
     if record is not None and record.knows(body.hold):
+        if payments.rules_version > 1 and outcome.operation == pb.OPERATION_SALE:
+            # The shopper paid after the prepayment was closed. A duplicate of a sale that is booked changes nothing.
+            yield from unexpected_funds.on_captured(
+                payments, order, body.hold, body.amount_minor, body.currency, at_ms=at_ms
+            )
         return
     known = record is not None and record.intent is not Intent.NONE
     reason = unexpected_funds.SECOND_HOLD if known else unexpected_funds.UNKNOWN_ORDER
@@ -275,6 +355,7 @@ def _late_authorised(payments: GroupPayments, outcome: ProviderOutcome) -> Itera
         reason,
         taken=taken,
         method=outcome.payment_method,
+        at_ms=at_ms,
     )
 
 
@@ -289,22 +370,34 @@ def _unknown_payment(outcome: ProviderOutcome, kind: str) -> PaymentEvent:
 def _late_hold_ended(payment: Payment, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
     voided = outcome.HasField("voided")
     reference = outcome.voided.hold if voided else outcome.hold_gone.hold
-    hold = payment.holds.get(reference)
-    if hold is None or not hold.held:
-        return
-    pending = payment.pending_end(reference)
-    if pending is not None and pending.operation == pb.OPERATION_CAPTURE:
-        # The report may be older or newer than the capture, whose own result decides.
-        return
-    ended = events.voided if voided else events.hold_lapsed
-    yield ended(outcome.order, reference, hold.held, hold.currency)
+    yield from provider_news.hold_ended(outcome.order, payment, reference, voided=voided)
 
 
-def _late_refunded(payments: GroupPayments, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
-    """An abandoned refund attempt succeeded after all."""
+def _late_refunded(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
+    """An abandoned refund attempt succeeded after all, or a person refunded."""
+    if payments.rules_version > 1 and not outcome.attempt:
+        yield from _refunded_by_a_person(payments, outcome, at_ms)
+        return
     record = payments.orders.get(outcome.order)
     abandoned = (record.abandoned or {}).get(outcome.attempt) if record is not None else None
     if record is None or abandoned is None or outcome.operation != pb.OPERATION_REFUND:
         return
     hold, amount = abandoned.hold, outcome.refunded.amount_minor
-    yield events.refunded(outcome.order, hold, amount, record.currency, abandoned.refund)
+    if payments.rules_version > 1 and isinstance(record, Payment):
+        refund, currency = abandoned.refund, record.currency
+        yield from _book_refund(payments, record, outcome, hold, amount, currency, refund)
+        return
+    attempt = outcome.attempt if payments.rules_version > 1 else 0
+    yield events.refunded(outcome.order, hold, amount, record.currency, abandoned.refund, attempt)
+
+
+def _refunded_by_a_person(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
+    """A refund without an attempt of ours: it has no metadata of this system."""
+    body = outcome.refunded
+    news = ProviderOutcome(order=outcome.order, origin=outcome.origin, payment_method=outcome.payment_method)
+    news.external.hold = body.hold
+    news.external.operation = pb.OPERATION_REFUND
+    news.external.amount_minor = body.amount_minor
+    news.external.currency = body.currency
+    news.external.reference = body.reference or f"{body.hold} {body.amount_minor}"
+    yield from provider_news.on_news(payments, outcome.order, news, at_ms)

@@ -2,7 +2,9 @@
 returned.
 
 This works for any order in any state, also for an unknown one. Unexpected funds neither count for the order nor reach
-the group. The reasons are stored in decisions: changing a text changes the log.
+the group. They wait in suspense before their return is requested, so that an operator can act first: a log that was
+restored to an earlier time must not return the money of all orders since. Rules version 1 requests the return at once.
+The reasons are stored in decisions: changing a text changes the log.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ SECOND_HOLD = "held though this call was not under way"
 TAKEN_UNEXPECTEDLY = "taken though no capture was under way"
 TOO_MUCH = "more was taken than was asked for"
 TOO_LITTLE = "less was taken than was asked for"
+
+#: How long unexpected funds wait in suspense. The effects processor limits the returns of an hour.
+SUSPENSE_MS = 3_600_000
 
 #: Namespace of the ids of payments that this system never requested. With another one, duplicates would be new.
 NAMESPACE = UUID("5f0c7f0e-6f0b-5f0a-9d58-3f1f8f6f5b7d")
@@ -49,20 +54,39 @@ def return_funds(
     *,
     taken: bool,
     method: str = "",
+    at_ms: int,
 ) -> Iterator[PaymentEvent]:
-    """Records money of a hold and requests its return. Raises Impossible without a hold or an amount."""
+    """Records money of a hold, which is returned later. Raises Impossible without a hold or an amount."""
     if not hold or amount <= 0:
         raise Impossible(f"order {order}: {amount} {currency} of hold {hold!r}, {reason}")
     known = payments.orders.get(order)
     method = "" if known is not None and known.method else method
+    if payments.rules_version > 1:
+        return_at_ms = at_ms + SUSPENSE_MS
+        yield events.suspense_recorded(order, hold, amount, currency, reason, method, return_at_ms, taken=taken)
+        return
     yield events.suspense_recorded(order, hold, amount, currency, reason, method)
     record = payments.orders[order]
     request = events.refund_requested if taken else events.void_requested
     yield request(order, record, hold, amount, currency)
 
 
+def request_return(order: str, payment: Payment, hold: str, *, approved: bool = False) -> PaymentEvent:
+    """Requests the return of the money of a hold that waits in suspense."""
+    known = payment.holds[hold]
+    request = events.refund_requested if known.suspense_taken else events.void_requested
+    return request(order, payment, hold, known.suspense, known.currency, approved=approved)
+
+
 def on_captured(
-    payments: GroupPayments, order: str, hold: str, amount: int, reported_currency: str = "", method: str = ""
+    payments: GroupPayments,
+    order: str,
+    hold: str,
+    amount: int,
+    reported_currency: str = "",
+    method: str = "",
+    *,
+    at_ms: int,
 ) -> Iterator[PaymentEvent]:
     """Books money that was taken from a hold, requested or not. Money in another currency counts as unexpected."""
     record = payments.orders.get(order)
@@ -70,14 +94,17 @@ def on_captured(
         return
     if isinstance(record, Payment):
         if _is_expected(record, hold) and reported_currency in ("", record.currency):
-            yield from _book_capture(payments, order, record, amount)
+            yield from _book_capture(payments, order, record, amount, at_ms)
             return
         known = record.holds.get(hold)
         if known is not None and (known.held or record.pending_end(hold) is not None):
             # The held money is gone. The taken money is booked apart from it.
             yield events.hold_lapsed(order, hold, known.held, known.currency)
+        elif known is not None and known.suspense and not known.suspense_taken:
+            yield events.hold_lapsed(order, hold, known.suspense, known.currency)
     currency = reported_currency or (record.currency if record is not None else "")
-    yield from return_funds(payments, order, hold, amount, currency, TAKEN_UNEXPECTEDLY, taken=True, method=method)
+    reason = TAKEN_UNEXPECTEDLY
+    yield from return_funds(payments, order, hold, amount, currency, reason, taken=True, method=method, at_ms=at_ms)
 
 
 def _is_expected(payment: Payment, hold: str) -> bool:
@@ -86,13 +113,15 @@ def _is_expected(payment: Payment, hold: str) -> bool:
     return known is not None and known.held > 0 and wanted
 
 
-def _book_capture(payments: GroupPayments, order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:
+def _book_capture(
+    payments: GroupPayments, order: str, payment: Payment, amount: int, at_ms: int
+) -> Iterator[PaymentEvent]:
     hold, currency = payment.hold, payment.currency
     held = payment.holds[hold].held
     most = payment.to_capture if payment.intent is Intent.CAPTURE else held
     booked = min(amount, most)
     yield events.captured(order, payment, booked, held - booked)
     if amount > booked:
-        yield from return_funds(payments, order, hold, amount - booked, currency, TOO_MUCH, taken=True)
+        yield from return_funds(payments, order, hold, amount - booked, currency, TOO_MUCH, taken=True, at_ms=at_ms)
     elif payment.intent is Intent.CAPTURE and amount < most:
         yield events.suspense_recorded(order, hold, 0, currency, TOO_LITTLE)

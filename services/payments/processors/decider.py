@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from eventlog.processors.base import Connection
-from eventlog.processors.decider import Decider
 from eventlog.processors.observed_decisions import DecisionObserver
 from eventlog.records.codec import Codec
-from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
 from services.payments.processors import codec
+from services.payments.processors.issue_index import PaymentDecider, WatchedDomain
 from shared_kernel import topics
 
 #: Changes with the meaning or the layout of stored state, which is then folded anew from the log.
-STATE_STAMP = "payments-3"
+STATE_STAMP = "payments-4"
 
 
-def payment_decider(connection: Connection, observer: DecisionObserver | None = None) -> Decider[GroupPayments]:
+def payment_decider(connection: Connection, observer: DecisionObserver | None = None) -> PaymentDecider:
     """The decider, not started."""
-    return Decider(
+    return PaymentDecider(
         topics.PAYMENTS_DECIDER,
         topics.PAYMENT_INBOX,
         topics.PAYMENT_LOG,
-        GroupPaymentsDomain(),
+        WatchedDomain(),
         connection,
         Codec(STATE_STAMP, codec.encode, codec.decode),
         observer=observer,

@@ -1,4 +1,7 @@
-"""Copies the group decisions that concern payments into the payment inbox, byte for byte. It decides nothing."""
+"""Copies the group decisions that concern payments into the payment inbox, byte for byte. It decides nothing.
+
+Each copy is stamped with the version of the rules that a group without payments gets.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from eventlog.consuming.resume import Source
 from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.records.wire import BytesField, SourceField
 from services.payments.domain.on_group_event import concerns_payments
+from services.payments.domain.rules_version import CURRENT
 from shared_kernel.decoding import DecisionMapper, source_of
 
 _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
@@ -17,10 +21,14 @@ _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
 class PaymentInboxMapper:
     """Maps group decisions to records of the payment inbox."""
 
+    def __init__(self, rules_version: int = CURRENT) -> None:
+        """`rules_version` is that of new groups."""
+        self._stamp = PaymentInput(rules_version=rules_version).SerializeToString()
+
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         """See InboxMapper."""
         source = SourceField(PaymentInput.SOURCE_FIELD_NUMBER, topic, partition)
-        return DecisionMapper(GroupDecision, concerns_payments, source, _GROUP_DECISION)
+        return DecisionMapper(GroupDecision, concerns_payments, source, _GROUP_DECISION, self._stamp)
 
     def source_of(self, value: bytes) -> Source | None:
         """See TracesCopies."""

@@ -82,7 +82,7 @@ def test_a_decision_with_an_unknown_event_is_refused() -> None:
 
 
 def test_a_tick_is_an_input() -> None:
-    assert DOMAIN.decode_input(DOMAIN.tick(17)).due_ms == 17  # type: ignore[union-attr]
+    assert DOMAIN.decode_input(DOMAIN.tick(17)).body.due_ms == 17  # type: ignore[union-attr]
 
 
 def test_an_encoded_decision_decodes_to_itself() -> None:

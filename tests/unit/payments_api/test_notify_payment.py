@@ -181,10 +181,11 @@ async def test_money_of_an_unknown_order_is_recorded_and_returned_by_its_provide
     )
     answers = [await notify(decider, inbox, reader=Reads(("", claim)), provider="stripe") for _ in range(2)]
     assert answers[0].payment == answers[1].payment
-    assert events_of(decider) == ["suspense_recorded", "refund_requested"]
-    events = PaymentDecision.FromString(decider.log[-1]).events
-    assert (events[0].suspense_recorded.amount_minor, events[0].suspense_recorded.currency) == (500, "USD")
-    assert events[1].refund_requested.call.payment_method.startswith("stripe_")
+    assert events_of(decider) == ["rules_selected", "suspense_recorded"]
+    recorded = PaymentDecision.FromString(decider.log[-1]).events[1].suspense_recorded
+    assert (recorded.amount_minor, recorded.currency, recorded.taken) == (500, "USD", True)
+    assert recorded.payment_method.startswith("stripe_")
+    assert recorded.return_at_ms
     # A duplicate has no effect, and other money gets another order id.
     assert [key for key, _, _ in inbox.records] == [answers[0].payment.split("/")[1]] * 2
     claim.captured.hold = "pi_2"
@@ -210,8 +211,8 @@ async def test_a_genuine_notification_that_can_not_be_parsed_is_kept_whole_with_
     assert answer.payment
     ((_, _, headers),) = inbox.records
     assert headers[BODY_HEADER] == '{"new": 1}'
-    assert events_of(decider) == ["suspense_recorded"]
-    assert "not understood" in PaymentDecision.FromString(decider.log[-1]).events[0].suspense_recorded.reason
+    assert events_of(decider) == ["rules_selected", "suspense_recorded"]
+    assert "not understood" in PaymentDecision.FromString(decider.log[-1]).events[1].suspense_recorded.reason
 
 
 async def test_each_notification_is_counted_by_what_became_of_it(decider: Decider, inbox: Inbox) -> None:

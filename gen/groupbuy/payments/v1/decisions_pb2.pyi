@@ -1099,6 +1099,7 @@ class RefundReversed(_message.Message):
     REFUND_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     hold: _builtins.str
@@ -1113,6 +1114,8 @@ class RefundReversed(_message.Message):
     """Attempt of the refund that was reversed."""
     reason: _builtins.str
     """The provider's reason."""
+    reference: _builtins.str
+    """The provider's reference of a refund that a person made; then there is no attempt."""
     def __init__(
         self,
         *,
@@ -1123,10 +1126,11 @@ class RefundReversed(_message.Message):
         refund: _builtins.str = ...,
         attempt: _builtins.int = ...,
         reason: _builtins.str = ...,
+        reference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "hold", b"hold", "order", b"order", "reason", b"reason", "refund", b"refund"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "hold", b"hold", "order", b"order", "reason", b"reason", "reference", b"reference", "refund", b"refund"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1134,7 +1138,9 @@ Global___RefundReversed: _TypeAlias = RefundReversed  # noqa: Y015
 
 @_typing.final
 class DisputeOpened(_message.Message):
-    """The customer disputes a charge at the bank. A withdrawn amount is not the merchant's until the dispute is won."""
+    """The customer disputes a charge at the bank. A withdrawn amount is not the merchant's until the dispute is won. A later
+    DisputeOpened of the same dispute replaces the amounts of the one before.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
