@@ -14,7 +14,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome, RefundCommand
 
 from services.payments.domain import domain
-from services.payments.domain.decide import Input
+from services.payments.domain.decide import Command
 from services.payments.domain.errors import Impossible
 from services.payments.domain.model import GroupPayments, Record
 from services.payments.domain.status import Status, status_and_call
@@ -42,10 +42,10 @@ _OF_THE_GROUP = frozenset({"seat_reserved", "settlement_requested", "release_req
 def counted_rows(count: Callable[[Row], None]) -> Iterator[None]:
     """Counts each row that is reached, wherever payments are decided."""
     module: Any = domain
-    sound: Callable[[GroupPayments, Input, int], Iterator[PaymentEvent]] = module.decide
+    sound: Callable[[GroupPayments, Command, int], Iterator[PaymentEvent]] = module.decide
 
-    def counting(payments: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
-        rows = [one for one in _rows_of(payments, command, at_ms) if one[1] in ROWS]
+    def counting(payments: GroupPayments, command: Command, at_ms: int) -> Iterator[PaymentEvent]:
+        rows = [one for one in _rows_of(payments, command.body, at_ms) if one[1] in ROWS]
         decided = sound(payments, command, at_ms)
         if not rows:
             return decided
@@ -63,7 +63,8 @@ def _count_one(decided: Iterator[PaymentEvent], row: Row, count: Callable[[Row],
     seen: list[Any] = []
     try:
         for event in decided:
-            seen.append(event.WhichOneof("body"))
+            if not event.HasField("rules_selected"):
+                seen.append(event.WhichOneof("body"))
             yield event
     except Impossible:
         seen.append("faulted")
@@ -82,6 +83,9 @@ def _count_each(
         for event in decided:
             kind = str(event.WhichOneof("body"))
             body: Any = getattr(event, kind)
+            if kind == "rules_selected":
+                yield event
+                continue
             seen.setdefault(body.call.order if kind in _WITH_CALL else body.order, []).append(kind)
             yield event
     finally:
@@ -90,7 +94,7 @@ def _count_each(
                 count(row)
 
 
-def _rows_of(payments: GroupPayments, command: Input, at_ms: int) -> Iterable[tuple[str, Row]]:
+def _rows_of(payments: GroupPayments, command: Any, at_ms: int) -> Iterable[tuple[str, Row]]:
     """The orders that an input is about, each with the row that it may reach."""
     orders = payments.orders
     if isinstance(command, ProviderOutcome):

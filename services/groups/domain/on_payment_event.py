@@ -68,6 +68,14 @@ def decline_confirmed(state: State, item: Item, at_ms: int) -> Iterator[GroupEve
     return release_seat(state, item.order, pb.RELEASE_REASON_DECLINED)
 
 
+def lose_hold(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Releases a confirmed member whose hold ended while the group forms: it does not count any more.
+
+    The rules version stays, because no inbox of an older build has this input: an older build stops at it.
+    """
+    return release_seat(state, item.order, pb.RELEASE_REASON_HOLD_LOST)
+
+
 def release_unfunded(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Releases the seat of a live order that payments released by itself."""
     yield from release_seat(state, item.order, pb.RELEASE_REASON_DECLINED, return_funds=False)

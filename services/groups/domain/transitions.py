@@ -87,6 +87,8 @@ ORDER: tuple[Row, ...] = (
         "Confirms the member; the last seat completes the group. HOLD_TOO_SHORT if the hold does not suffice."),
     Row((S.RESERVED,), "hold_declined", payment.decline, ("seat_released", "leader_changed", "expired"),
         (S.HOLD_DECLINED,), "DECLINED. No funds to return."),
+    Row((S.CONFIRMED,), "hold_lost", payment.lose_hold, _EXIT, (S.RELEASED,),
+        "HOLD_LOST. The hold ended while the group forms; the member does not count any more."),
     Row((S.SETTLING,), "captured", payment.settle, ("member_settled", "settled"), (S.SETTLED,), "Charged."),
     Row((S.SETTLING,), "capture_declined", payment.decline_capture, ("member_declined", "settled"),
         (S.CAPTURE_DECLINED,), "Not charged."),

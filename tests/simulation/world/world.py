@@ -20,6 +20,7 @@ from eventlog.records.topic_spec import TopicSpec
 from services.groups.domain.domain import GroupDomain
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
+from services.payments.domain.rules_version import CURRENT, FIRST
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel import topics
@@ -43,6 +44,9 @@ READERS = (G_SEQ, G_DEC, P_SEQ, P_DEC, P_EFF)
 #: that waits for its confirmation once a minute, ten steps each: 60,000 were too few for seed 9578.
 MAX_STEPS = 200_000
 LAPSES_MS = (1, 1, 2, 40, 900, 6_000, 45_000)
+
+#: Share of the sequencers that stamp the first version of the payment rules.
+OLD_RULES = 0.2
 
 Slot = tuple[str, int]
 #: Receives the lines of the trace.
@@ -111,7 +115,9 @@ class World:
             self.campaigns.append(campaigns)
             return self._sequencer(reader, partition, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, rules)
         if reader == P_SEQ:
-            return self._sequencer(reader, partition, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentInboxMapper())
+            # During a rolling deployment some processes still stamp the rules of before.
+            mapper = PaymentInboxMapper(FIRST if chance.random() < OLD_RULES else CURRENT)
+            return self._sequencer(reader, partition, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, mapper)
         if reader == P_EFF:
             return EffectsProcess(broker, partition, chance, self.calling)
         inbox, log = LOGS[reader]
@@ -234,7 +240,12 @@ class World:
 
     def report(self, group: str, outcome: ProviderOutcome) -> None:
         """Appends a provider result to the payment inbox."""
-        value = PaymentInput(outcome=outcome).SerializeToString()
+        self.tell_payments(group, PaymentInput(outcome=outcome))
+
+    def tell_payments(self, group: str, message: PaymentInput) -> None:
+        """Appends an input to the payment inbox, with the stamp of the API that would write it."""
+        message.rules_version = CURRENT
+        value = message.SerializeToString()
         self.broker.append(topics.PAYMENT_INBOX.name, self.keys[group], group.encode(), value)
 
     # Time --------------------------------------------------------------------------------------------------------
