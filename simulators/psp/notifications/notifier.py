@@ -130,7 +130,7 @@ class Notifier:
         await self._group_commit.run(lambda: self._handler.book.outbox.update(delivered, retries))
 
     async def _send(self, session: aiohttp.ClientSession, notice: QueuedNotice) -> bool:
-        body, headers = self._signed(notice)
+        body, headers = self.signed(notice)
         headers["Content-Type"] = "application/json"
         try:
             async with session.post(f"{self._settings.notify_url}/{notice.wire}", data=body, headers=headers) as answer:
@@ -138,7 +138,8 @@ class Notifier:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
-    def _signed(self, notice: QueuedNotice) -> tuple[bytes, dict[str, str]]:
+    def signed(self, notice: QueuedNotice) -> tuple[bytes, dict[str, str]]:
+        """The body to send, and the headers that sign it."""
         body = notice.body.encode()
         if notice.wire == wechat_objects.WIRE:
             event = json.loads(notice.body)
