@@ -19,7 +19,7 @@ HOUR_MS = 3_600_000
 ALL_FAIL = 1_000
 
 
-@drill("GroupbuyHoldsNearLapse")
+@drill("GroupbuyHoldsNearLapse", "GroupbuyProviderTermsDiffer")
 def short_hold_that_is_not_voided(site: Site) -> Iterator[Variables]:
     """The provider grants a hold of an hour, which the group refuses as too short, and then fails to void it."""
     shop = site.shop

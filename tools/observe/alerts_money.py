@@ -120,7 +120,8 @@ PROVIDER = Group(
         Alert(
             name="GroupbuyProviderFailing",
             severity=Severity.WARNING,
-            expr='sum by (provider) (rate(groupbuy_provider_calls_total{result=~"retry_later|raised"}[5m]))\n'
+            expr="sum by (provider) (rate(groupbuy_provider_calls_total"
+            '{result=~"retry_later|not_possible|raised"}[5m]))\n'
             "  / sum by (provider) (rate(groupbuy_provider_calls_total[5m])) > THRESHOLD",
             threshold=0.05,
             measured="A quiet demo has none. With 30 % of the attempts timing out, retries within a call leave less "
@@ -128,7 +129,7 @@ PROVIDER = Group(
             for_s=300,
             summary="{{ $value | humanizePercentage }} of the calls to {{ $labels.provider }} have no result",
             impact="Holds and captures are late. Each call is retried with the same idempotency key.",
-            cause="The provider fails or is slower than CALL_SECONDS.",
+            cause="The provider fails or is slower than CALL_SECONDS; not_possible: a wrong key, account or mode.",
             action="Compare the results by operation, and read the provider's status page.",
         ),
         Alert(
@@ -157,6 +158,19 @@ PROVIDER = Group(
             impact="No hold and no capture is made there. Calls are postponed, and none is lost.",
             cause="The provider does not answer.",
             action="Compare the results by operation, and read the provider's status page.",
+        ),
+        Alert(
+            name="GroupbuyProviderTermsDiffer",
+            severity=Severity.CRITICAL,
+            expr="sum by (provider) (increase(groupbuy_provider_short_holds_total[15m])) > THRESHOLD\n"
+            "  or sum by (provider) (increase(groupbuy_provider_wrong_currency_total[15m])) > THRESHOLD",
+            threshold=0,
+            measured="A campaign is refused if no provider holds for its window and a day more, so a quiet demo has 0. "
+            "No `for`: a hold that ends too early is known when it is made.",
+            summary="{{ $labels.provider }} answers on other terms than requested",
+            impact="A hold that ends before its capture is renewed or lost; money in another currency is not counted.",
+            cause="A card network with shorter holds, or an account that converts currencies.",
+            action="The log of payments names the orders. Shorten the window of the campaign.",
         ),
         Alert(
             name="GroupbuyWebhooksRefused",
