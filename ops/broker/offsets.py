@@ -7,6 +7,7 @@ and why.
 
 from __future__ import annotations
 
+import asyncio
 import json as json_text
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.structs import OffsetAndMetadata
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
@@ -42,6 +44,9 @@ RESUMING = (
     topics.PAYMENTS_DECIDER,
     topics.PAYMENTS_EFFECTS,
 )
+
+#: Seconds in which a new cluster makes its topic of committed offsets.
+NEW_CLUSTER_S = 30.0
 
 app = typer.Typer(no_args_is_help=True, help="Recovers committed offsets of the product's consumer groups.")
 
@@ -127,7 +132,7 @@ async def _starts(address: str, group: str) -> list[Start]:
     admin = AIOKafkaAdminClient(**client(cluster(address)))
     await admin.start()
     try:
-        committed = await admin.list_consumer_group_offsets(group)
+        committed = await _committed(admin, group)
         (described,) = (await admin.describe_consumer_groups([group]))[0].groups
         busy = bool(described[5])
     finally:
@@ -147,6 +152,18 @@ async def _starts(address: str, group: str) -> list[Start]:
         else:
             found.append(await _start(address, group, tp, begin, end))
     return found
+
+
+async def _committed(admin: Any, group: str) -> Any:
+    """The committed offsets of a group. A new cluster has no topic of offsets, and makes it at the first request."""
+    until = asyncio.get_running_loop().time() + NEW_CLUSTER_S
+    while True:
+        try:
+            return await admin.list_consumer_group_offsets(group)
+        except GroupCoordinatorNotAvailableError:
+            if asyncio.get_running_loop().time() > until:
+                raise
+            await asyncio.sleep(0.2)
 
 
 async def _start(address: str, group: str, tp: TopicPartition, begin: int, end: int) -> Start:
