@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.descriptor import FileDescriptor
 from groupbuy.groups.v1 import campaigns_pb2, groups_pb2, links_pb2
 from groupbuy.orders.v1 import orders_pb2
-from groupbuy.payments.v1 import payments_pb2
+from groupbuy.payments.v1 import operator_pb2, payments_pb2
 
 from chassis.rpc.retry_policy import retry_policy
 
@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "protos" / "service_config"
 FILES: dict[str, tuple[FileDescriptor, ...]] = {
     "orders": (orders_pb2.DESCRIPTOR,),
     "groups": (groups_pb2.DESCRIPTOR, campaigns_pb2.DESCRIPTOR, links_pb2.DESCRIPTOR),
-    "payments": (payments_pb2.DESCRIPTOR,),
+    "payments": (payments_pb2.DESCRIPTOR, operator_pb2.DESCRIPTOR),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groupbuy.payments.v1 import payments_pb2_grpc
+from groupbuy.payments.v1 import operator_pb2_grpc, payments_pb2_grpc
 
 from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
@@ -15,6 +15,7 @@ from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.runtime.wall_clock import wall_clock_ms
+from services.payments.api.operator import OperatorServicer
 from services.payments.api.payments import PaymentServicer
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.ledger.processor import LedgerProcessor
@@ -28,6 +29,7 @@ from services.payments.settings import PaymentsSettings
 from shared_kernel import topics
 
 SERVICE = "groupbuy.payments.v1.PaymentService"
+OPERATORS = "groupbuy.payments.v1.OperatorService"
 
 
 def build(settings: PaymentsSettings) -> ServiceSpec:
@@ -50,6 +52,8 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     ledger = LedgerProcessor(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     # Decider and ledger are two consumer groups, so a partition may have a different owner in each.
     router, ledger_router = (router_of(settings, SERVICE, one) for one in (decider, ledger))
+    operator_router = router_of(settings, OPERATORS, decider)
+    trace_starter = TraceStarter(settings.trace_share)
     processors = (sequencer, decider, effects, ledger)
     return ServiceSpec(
         servicers=(
@@ -62,16 +66,21 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
                     ledger,
                     router=router,
                     ledger_router=ledger_router,
-                    trace_starter=TraceStarter(settings.trace_share),
+                    trace_starter=trace_starter,
                 ),
                 SERVICE,
+            ),
+            Servicer(
+                operator_pb2_grpc.add_OperatorServiceServicer_to_server,
+                OperatorServicer(decider, publisher, router=operator_router, trace_starter=trace_starter),
+                OPERATORS,
             ),
         ),
         publisher=publisher,
         processors=ProcessorGroup(
             processors,
             readers=(skips, webhooks),
-            closing=(providers.close, router.close, ledger_router.close),
+            closing=(providers.close, router.close, ledger_router.close, operator_router.close),
         ),
         topics=topics.ALL,
         collectors=(kernel_metrics(processors, publisher), calls.metrics(providers.health), received.metrics),

@@ -56,6 +56,34 @@ def bad_signature(provider: str) -> ApiError:
     return api_error(errors_pb2.ERROR_REASON_BAD_SIGNATURE, problem, provider=provider)
 
 
+def repair_id_reused(name: str) -> ApiError:
+    """Another repair in this group has this request id."""
+    problem = f"another repair in the group of {name} has this request id; use a new one"
+    return api_error(errors_pb2.ERROR_REASON_REQUEST_ID_REUSED, problem, payment=name)
+
+
+def version_mismatch(name: str, expected: int, actual: int) -> ApiError:
+    """Another decision followed the version that the caller has seen."""
+    problem = f"has version {actual}, not {expected}: read it again, and decide anew"
+    return _payment_error(
+        errors_pb2.ERROR_REASON_VERSION_MISMATCH, name, problem, expected=str(expected), actual=str(actual)
+    )
+
+
+def repair_refused(name: str, refusal: str) -> ApiError:
+    """The rules refused an operator's action. The refusal is recorded in the log."""
+    problem = f"can't be repaired like this: {refusal}"
+    return _payment_error(errors_pb2.ERROR_REASON_REPAIR_REFUSED, name, problem, refusal=refusal)
+
+
+def second_operator_required(name: str, proposal: str, operator: str) -> ApiError:
+    """The proposer of an adjustment can't approve it."""
+    problem = f"{operator} proposed adjustment {proposal} of {name}: another identity has to approve it"
+    return api_error(
+        errors_pb2.ERROR_REASON_SECOND_OPERATOR_REQUIRED, problem, payment=name, proposal=proposal, operator=operator
+    )
+
+
 def amount_overflow(subject: str) -> ApiError:
     """A sum does not fit into the 64 bits of the response."""
     return ApiError(

@@ -41,6 +41,10 @@ class Decider:
         found = self._aggregates.get(key)
         return found if found is not None and found.version else None
 
+    def keys(self) -> list[str]:
+        """All groups."""
+        return list(self._aggregates)
+
     def receive(self, record: PaymentInput, key: str = GROUP) -> None:
         self._offset += 1
         aggregate = self._aggregates.setdefault(key, Aggregate(key, self._domain.initial(key)))

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from chassis.identity.policy import FILE, PolicyError, read
-from chassis.routing.peer_calls import FORWARDED, PARTITIONS
+from chassis.routing.peer_calls import CALLER, FORWARDED, PARTITIONS
 from devstack.certificates.ca import Authority, Issued
 from tests.unit.chassis.identity.support import (
     PROCESSES,
@@ -36,6 +36,15 @@ LET_IN = {
     Answer(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS"),
     Answer(grpc.StatusCode.NOT_FOUND, "INVALID_FIELDS"),  # channelz: no such id
 }
+
+#: Metadata that replicas send to each other. The first three are a forwarded call's.
+MARKS = (
+    ((FORWARDED, "1"),),
+    ((FORWARDED, "1"), (PARTITIONS, "1")),
+    ((FORWARDED, "1"), (CALLER, "operator")),
+    ((PARTITIONS, "1"),),
+    ((CALLER, "operator"),),
+)
 
 #: SPIFFE ids that are not in the policy, and the answer to a caller with them.
 STRANGERS: Mapping[str, tuple[tuple[str, ...], Answer]] = {
@@ -102,7 +111,7 @@ async def test_a_service_may_only_forward_calls_and_no_other_identity_may(
             forwards = name == process and path(method) in table.forwarded
             if forwards and (got := await call(channel, method)) != DENIED:
                 wrong.append((name, path(method), "no mark", got))
-            for mark in (((FORWARDED, "1"),), ((FORWARDED, "1"), (PARTITIONS, "1")), ((PARTITIONS, "1"),)):
+            for mark in MARKS:
                 got = await call(channel, method, *mark)
                 if (got not in LET_IN) if forwards and mark[0][0] == FORWARDED else (got != DENIED):
                     wrong.append((name, path(method), str(mark), got))
@@ -150,6 +159,11 @@ def test_methods_that_move_money_or_prices_have_one_identity_each() -> None:
     allowed = {method: who for process in PROCESSES for method, who in read(FILE, process).allowed.items()}
     assert allowed["/groupbuy.payments.v1.PaymentService/RefundPayment"] == {"support"}
     assert allowed["/groupbuy.payments.v1.PaymentService/NotifyPayment"] == {"webhooks"}
+    operators = {name.rpartition("/")[2]: who for name, who in allowed.items() if "OperatorService" in name}
+    assert operators.pop("ListIssues") == {"support", "finance", "operator"}
+    # The second person of an adjustment may be of another department.
+    assert operators.pop("ApproveAdjustment") == {"finance", "operator"}
+    assert set(map(frozenset, operators.values())) == {frozenset({"operator"})}
     assert allowed["/groupbuy.groups.v1.CampaignService/UpdateCampaign"] == {"merchant"}
     assert allowed["/groupbuy.orders.v1.OrderService/PlaceOrder"] == {"shop"}
 
