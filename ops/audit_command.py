@@ -5,6 +5,7 @@ ops.audit imports no service. The ledger's fold uses the rules of payments, so t
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger import command as ledger
 from ops.output import Json, Output
 from ops.security import require_provider
+from ops.statements import source
 
 
 def audit(
@@ -37,6 +39,7 @@ def audit(
     without_provider: Annotated[
         bool, typer.Option("--without-provider", help="Do not compare with the provider's statement.")
     ] = False,
+    given: Annotated[str | None, typer.Option("--statement", help=source.HELP)] = None,
     roots: Annotated[
         Path | None,
         typer.Option("--roots", help="A file of `ledger roots`. Reports every decision that has changed since."),
@@ -47,7 +50,7 @@ def audit(
 
     The last line is one JSON object.
 
-    Reads all topics from their beginning to their current end, and the provider's statement.
+    Reads all topics from their beginning to their current end, and the provider's statement or another one.
 
     Changes nothing.
 
@@ -58,7 +61,9 @@ def audit(
     """
     out = Output(json)
     address = where.broker(kafka)
-    statement_from = None if without_provider else where.provider(provider)
+    origin = source.parse(given) if given is not None and not without_provider else None
+    statement_from = None if without_provider or origin is not None else where.provider(provider)
+    known = asyncio.run(source.read(origin)) if origin is not None else None
 
     async def run() -> Report:
         if statement_from is not None:
@@ -68,7 +73,7 @@ def audit(
                 await wait_quiet(address, deadline_s=wait_s)
             except NotQuiet as error:
                 raise OpsError(str(error)) from error
-        return await run_audit(address, statement_from, settled=settled or wait_s > 0)
+        return await run_audit(address, statement_from, settled=settled or wait_s > 0, given=known)
 
     # Not watched while it waits: the broker may be away for a while, and is then waited for too.
     report = at_broker(address, run, watched=not wait_s)

@@ -14,7 +14,7 @@ from ops.audit.causes import Causes
 from ops.audit.findings import Findings, Invariant
 from ops.audit.fold import LogFold, Place, Record
 from ops.audit.group.membership import GroupState
-from ops.audit.money.statement import Totals, compare, holds_of
+from ops.audit.money.statement import EVERYTHING, Coverage, Totals, compare, holds_of
 from ops.audit.report import Report
 
 
@@ -75,11 +75,13 @@ class Auditor:
         settled: bool,
         entries: Collection[StatementEntry] | None = None,
         acknowledged: Iterable[tuple[str, str]] = (),
+        coverage: Coverage = EVERYTHING,
     ) -> Report:
         """The report on all records so far. May be called again after more records.
 
         `entries` is the provider's statement, requested after the records were read; None omits the comparison.
-        `acknowledged` are the (group, order) pairs whose placement was acknowledged to a client.
+        `coverage` says what it lists. `acknowledged` are the (group, order) pairs whose placement was acknowledged to a
+        client.
         """
         findings = self._findings.copy()
         for one in self._fold.unreadable.values():
@@ -95,7 +97,7 @@ class Auditor:
             if group not in cases or order not in cases[group].placed:
                 findings.breach(Invariant.ACKNOWLEDGED_IS_LOGGED, group, order, "acknowledged, but not in the log")
         if entries is not None:
-            compare(cases.values(), entries, settled, findings)
+            compare(cases.values(), entries, settled, findings, coverage)
         money, holds, open_holds = self._money()
         if settled:
             self._check_balance(money, findings)

@@ -12,12 +12,14 @@ from eventlog.broker.topic_checks import common_partition_count, partition_count
 from eventlog.core.errors import TopicsDiffer
 from ops.audit.auditor import Auditor
 from ops.audit.fold import AUDIT_TOPICS, TOPICS
-from ops.audit.money.statement import statement
+from ops.audit.money.statement import Coverage
 from ops.audit.report import Report
 from ops.broker.connection import no_connection
 from ops.errors import OpsError
 from ops.log.reader import Reader
 from ops.security import cluster
+from ops.statements.collected import Statement
+from ops.statements.simulated import statement
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL
 
@@ -49,12 +51,13 @@ async def audit(
     settled: bool = False,
     acknowledged: Iterable[tuple[str, str]] = (),
     since: Marks | None = None,
+    given: Statement | None = None,
 ) -> Report:
     """Reads all topics up to their current ends and checks them against the provider's statement.
 
     With `settled`, pending work is a violation. Without a `provider`, the statement is not compared. `acknowledged` are
     the (group, order) pairs whose placement was acknowledged to a client. `since` omits earlier records, for a broker
-    with the records of other runs and other providers.
+    with the records of other runs and other providers. `given` is a statement in place of the provider's own.
     """
     begun = monotonic()
     known = await _registry(kafka)
@@ -62,7 +65,13 @@ async def audit(
         declared = await _declared(kafka, known)
         auditor = await _auditor(reader, since, Auditor(declared, known.skipped, with_inputs=True))
         await reader.read_to_end(auditor.take)
-    return await _report(auditor, provider, settled, acknowledged, begun)
+    if given is None and provider is not None:
+        given = Statement(money_only=False, entries={one.hold: one for one in await statement(provider)})
+    entries = None if given is None else given.entries.values()
+    coverage = Coverage() if given is None else Coverage(given.provider, given.money_only)
+    report = auditor.report(settled=settled, entries=entries, acknowledged=acknowledged, coverage=coverage)
+    report.seconds = monotonic() - begun
+    return report
 
 
 async def wait_quiet(
@@ -129,12 +138,3 @@ async def _auditor(reader: Reader, since: Marks | None, auditor: Auditor | None 
     for (topic, partition), offset in begins.items():
         auditor.begins_at(topic, partition, offset)
     return auditor
-
-
-async def _report(
-    auditor: Auditor, provider: str | None, settled: bool, acknowledged: Iterable[tuple[str, str]], begun: float
-) -> Report:
-    entries = None if provider is None else await statement(provider)
-    report = auditor.report(settled=settled, entries=entries, acknowledged=acknowledged)
-    report.seconds = monotonic() - begun
-    return report

@@ -5,7 +5,8 @@ The payments' decider interprets them. A claim is made only for money that the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE, OPERATION_VOID, Operation
 from groupbuy.payments.v1.inbox_pb2 import (
@@ -90,14 +91,27 @@ def addressed(group: str, claim: ProviderOutcome) -> tuple[str, ProviderOutcome]
     return (group if is_id(group) else derived_id(provider, made.order)), made
 
 
-async def feed(kafka: str, claims: Iterable[tuple[str, ProviderOutcome]]) -> int:
-    """Appends claims, each with its group, to the payment inbox. Returns their number. Raises KafkaError, OpsError."""
+#: Sends one outcome to the payments of a group: (group, outcome).
+Send = Callable[[str, ProviderOutcome], Awaitable[None]]
+
+
+async def feed(claims: Iterable[tuple[str, ProviderOutcome]], send: Send) -> int:
+    """Sends claims, each with its group. Returns their number."""
+    count = 0
+    for group, claim in claims:
+        await send(*addressed(group, claim))
+        count += 1
+    return count
+
+
+@asynccontextmanager
+async def inbox_of(kafka: str) -> AsyncIterator[Send]:
+    """Sends outcomes by appending them to the payment inbox. Raises KafkaError, OpsError."""
     async with Reader(kafka, [PAYMENT_INBOX.name]) as reader:
         partitions = reader.partitions(PAYMENT_INBOX.name)
-    count = 0
     async with appending(cluster(kafka)) as producer:
-        for group, claim in claims:
-            key, made = addressed(group, claim)
+
+        async def send(key: str, made: ProviderOutcome) -> None:
             kind = f"{made.operation}:{made.WhichOneof('result')}"
             await producer.send_and_wait(
                 PAYMENT_INBOX.name,
@@ -112,5 +126,5 @@ async def feed(kafka: str, claims: Iterable[tuple[str, ProviderOutcome]]) -> int
                     f"groups/{key}/orders/{made.order}/payment",
                 ),
             )
-            count += 1
-    return count
+
+        yield send

@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
@@ -21,16 +20,17 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from rich.table import Table
 
 from ops import where
-from ops.audit.money.statement import statement
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger.fold import Ledger
 from ops.log.reader import Reader, skips
 from ops.output import Json, Output
-from ops.reconcile.claims import feed
+from ops.reconcile.claims import feed, inbox_of
 from ops.reconcile.comparison import Books, Kind, Line, compare
-from ops.reconcile.statement import read
 from ops.security import require_provider
+from ops.statements import source
+from ops.statements.collected import Statement
+from ops.statements.simulated import statement
 from services.payments.domain.evolve import evolve
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry, Fault
@@ -82,8 +82,8 @@ def reconcile(
     kafka: where.Kafka = None,
     provider: where.Provider = None,
     file: Annotated[
-        Path | None,
-        typer.Option("--statement", help="A statement file (CSV) in place of the provider's own."),
+        str | None,
+        typer.Option("--statement", help=source.HELP),
     ] = None,
     until: Annotated[
         datetime | None,
@@ -105,7 +105,7 @@ def reconcile(
 
     Prints the order and the way out for each difference. The last line is one JSON object.
 
-    Reads the payment log, and the provider's statement or a statement file.
+    Reads the payment log, and the provider's statement or another one.
 
     Changes nothing; with --feed it appends claims to the payments inbox.
 
@@ -114,8 +114,9 @@ def reconcile(
     Example: groupbuy-ops reconcile --statement statement.csv --until 2026-01-31
     """
     address, out = where.broker(kafka), Output(json)
-    given = read(file) if file is not None else None
-    target = where.provider(provider) if given is None else ""
+    origin = source.parse(file) if file is not None else None
+    target = where.provider(provider) if origin is None else ""
+    given = asyncio.run(source.read(origin)) if origin is not None else None
     ours = OurBooks(until.replace(tzinfo=UTC).timestamp() * 1000 if until is not None else math.inf)
     lines, fed = at_broker(address, lambda: _run(address, target, given, ours, wait_s, feeds), watched=not feeds)
     _print(out, lines)
@@ -124,23 +125,36 @@ def reconcile(
     figures = {kind.name.lower(): counts[kind] for kind in Kind}
     pending = sum(line.pending for line in differ)
     equal = pending == len(differ)
-    out.figures({**figures, "under_way": pending, "fed": fed, "books_equal": equal})
+    totals = _totals(given) if given is not None and given.money_only else {}
+    out.figures({**figures, **totals, "under_way": pending, "fed": fed, "books_equal": equal})
     if not equal:
         raise typer.Exit(DOES_NOT_HOLD)
 
 
+def _totals(given: Statement) -> dict[str, dict[str, int]]:
+    """The statement's own sums by currency, in minor units: what the merchant's bank will see."""
+    names = ("charged", "refunded", "disputed", "fees", "paid_out", "adjusted", "balance")
+    return {
+        f"{name}_minor": {currency: getattr(sums, name) for currency, sums in sorted(given.totals.items())}
+        for name in names
+    }
+
+
 async def _run(
-    kafka: str, provider: str, given: Sequence[StatementEntry] | None, ours: OurBooks, wait_s: float, feeds: bool
+    kafka: str, provider: str, given: Statement | None, ours: OurBooks, wait_s: float, feeds: bool
 ) -> tuple[list[Line], int]:
     if given is None:
         await require_provider(provider)
     lines = await compared(kafka, provider if given is None else given, ours, wait_s)
     claims = [(line.group, line.claim) for line in lines if line.claim is not None]
-    return lines, await feed(kafka, claims) if feeds and claims else 0
+    if not feeds or not claims:
+        return lines, 0
+    async with inbox_of(kafka) as send:
+        return lines, await feed(claims, send)
 
 
 async def compared(
-    kafka: str, theirs: str | Sequence[StatementEntry], ours: OurBooks | None = None, wait_s: float = 10.0
+    kafka: str, theirs: str | Statement | Sequence[StatementEntry], ours: OurBooks | None = None, wait_s: float = 10.0
 ) -> list[Line]:
     """Compares until both sides agree or the time is up. A difference that still changes then counts as pending.
 
@@ -153,9 +167,18 @@ async def compared(
         for (_topic, partition), offset in (await reader.beginnings()).items():
             ours.ledger.begins_at(partition, offset)
         while True:
-            entries = await statement(theirs) if isinstance(theirs, str) else theirs
+            given = await statement(theirs) if isinstance(theirs, str) else theirs
             await reader.read_to_end(lambda _topic, records: ours.take(records))
-            lines = compare(ours.books, ours.payments, entries)
+            if isinstance(given, Statement):
+                lines = compare(
+                    ours.books,
+                    ours.payments,
+                    given.entries.values(),
+                    provider=given.provider,
+                    money_only=given.money_only,
+                )
+            else:
+                lines = compare(ours.books, ours.payments, given)
             differ = {(line.hold, line.what) for line in lines if line.kind is not Kind.MATCHED}
             if not differ or (monotonic() > until and before):
                 return [line if (line.hold, line.what) in before else line.unconfirmed() for line in lines]

@@ -17,6 +17,7 @@ from ops.reconcile.claims import of_known, of_unknown
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry
 from services.payments.ledger.posting_rules import Account
+from shared_kernel.payment_providers import provider_of
 
 WAIT = "wait: a call about it is pending"
 MOVING = "repeat: the difference changed a moment ago"
@@ -122,8 +123,19 @@ class Books:
                 hold.released += debited.get(Account.CUSTOMER, 0)
 
 
-def compare(ours: Books, payments: Mapping[str, GroupPayments], statement: Iterable[StatementEntry]) -> list[Line]:
-    """Compares every hold of either side. Omits holds without money."""
+def compare(
+    ours: Books,
+    payments: Mapping[str, GroupPayments],
+    statement: Iterable[StatementEntry],
+    *,
+    provider: str = "",
+    money_only: bool = False,
+) -> list[Line]:
+    """Compares every hold of either side. Omits holds without money.
+
+    `provider` is the only one whose payments the statement lists; empty: of all. With `money_only` it lists money that
+    moved, and no holds.
+    """
     lines: list[Line] = []
     left = dict(ours.holds)
     for theirs in statement:
@@ -135,10 +147,21 @@ def compare(ours: Books, payments: Mapping[str, GroupPayments], statement: Itera
         if known is None:
             lines.append(_theirs_only(theirs, pending))
         else:
-            lines.append(_compared(known, theirs, pending))
+            lines.append(_compared(known, theirs, pending, money_only=money_only))
     for known in left.values():
+        if money_only and not known.captured:
+            continue
+        if provider and provider_of(_method(payments, known.group, known.order)) not in (provider, ""):
+            continue
         lines.append(_ours_only(known, _pending(payments, known.group, known.order)))
     return lines
+
+
+def _method(payments: Mapping[str, GroupPayments], group: str, order: str) -> str:
+    """The payment method of an order; empty if it is not known."""
+    group_payments = payments.get(group)
+    record = group_payments.orders.get(order) if group_payments is not None else None
+    return record.method if record is not None else ""
 
 
 def _pending(payments: Mapping[str, GroupPayments], group: str, order: str) -> bool:
@@ -168,22 +191,25 @@ def _ours_only(known: OurHold, pending: bool) -> Line:
     return _line(Kind.OURS_ONLY, known.group, known.order, known.hold, what, action, pending, None)
 
 
-def _compared(known: OurHold, theirs: StatementEntry, pending: bool) -> Line:
-    pairs = (
-        ("authorised", theirs.authorised_minor, known.authorised),
+def _compared(known: OurHold, theirs: StatementEntry, pending: bool, *, money_only: bool) -> Line:
+    pairs = [
         ("captured", theirs.captured_minor, known.captured),
-        ("released", theirs.released_minor, known.released),
         ("refunded", theirs.refunded_minor, known.refunded),
-    )
+    ]
+    if not money_only:
+        pairs.insert(0, ("authorised", theirs.authorised_minor, known.authorised))
+        pairs.insert(2, ("released", theirs.released_minor, known.released))
     differences = [f"{name} {there} there, {here} here" for name, there, here in pairs if there != here]
-    whose = (theirs.currency, theirs.group, theirs.order), (known.currency, known.group, known.order)
+    # A report of money may have no ids of ours.
+    ids = (theirs.group, theirs.order) if theirs.order or not money_only else (known.group, known.order)
+    whose = (theirs.currency, *ids), (known.currency, known.group, known.order)
     if whose[0] != whose[1]:
         differences.append("{} of group {} order {} there".format(*whose[0]))
         differences.append("{} of group {} order {} here".format(*whose[1]))
     if not differences:
         return Line(Kind.MATCHED, known.group, known.order, known.hold)
     claim = None
-    if whose[0] == whose[1] and theirs.authorised_minor == known.authorised:
+    if whose[0] == whose[1] and (money_only or theirs.authorised_minor == known.authorised):
         claim = of_known(theirs, held_here=known.open, captured_here=known.captured)
     what = "; ".join(differences)
     return _line(

@@ -24,11 +24,11 @@ from eventlog.records.log_position import SourcePosition
 from eventlog.runtime.wall_clock import wall_clock_ms
 from eventlog.state.database import Database
 from ops.audit.fold import TOPICS
-from ops.audit.money.statement import stream_statement
 from ops.errors import OpsError
 from ops.log.reader import Reader
-from ops.reconcile.statement import read as read_statement
 from ops.security import cluster
+from ops.statements.holds_file import read as read_statement
+from ops.statements.simulated import stream_statement
 from ops.watch.folding.case_codec import STAMP
 from ops.watch.folding.incremental import IncrementalAudit
 from ops.watch.folding.statement_check import Compared, StatementCheck

@@ -33,8 +33,8 @@ from devstack.kafka.broker import Broker
 from devstack.product import PROVIDER, SERVICES
 from devstack.stack import Stack
 from groupbuy_settlement import command
-from ops.audit.money.statement import statement
 from ops.audit.run import audit, wait_quiet
+from ops.statements.simulated import statement
 from tests import evening
 
 ORDERS = 200

@@ -9,7 +9,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.errors import OpsError
 from ops.main import main
-from ops.reconcile.statement import AMOUNTS, TEXTS, read
+from ops.statements.holds_file import AMOUNTS, TEXTS, read
 from simulators.psp.http_server import COLUMNS
 
 HEADER = "hold,order,group,currency,authorised_minor,captured_minor,released_minor,refunded_minor,open_minor"
