@@ -29,6 +29,10 @@ class OpsSettings(KafkaSettings):
 
     #: The SPIFFE id of the provider's server.
     provider_identity: SpiffeId = "spiffe://groupbuy.internal/service/provider"
+    #: The SPIFFE id of the payments service.
+    payments_identity: SpiffeId = "spiffe://groupbuy.internal/service/payments"
+    #: Name under which repairs are recorded on a system without certificates. Default: account and machine.
+    operator: Annotated[str, Field(pattern=r"^[ -~]{0,100}$")] = ""
     #: Deadline of a broker that does not answer.
     timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
 
@@ -48,9 +52,28 @@ def dial_provider(target: str) -> grpc.aio.Channel:
 
     If the environment names a certificate, the channel uses mutual TLS and requires the provider's identity.
     """
+    return _dial(target, _settings().provider_identity)
+
+
+def dial_payments(target: str) -> grpc.aio.Channel:
+    """A channel to the payments service at host:port. Raises OpsError. See `dial_provider`."""
+    return _dial(target, _settings().payments_identity)
+
+
+def encrypted() -> bool:
+    """Whether the environment names a certificate, so that channels use mutual TLS. Raises OpsError."""
+    return not _settings().insecure
+
+
+def operator_name() -> str:
+    """The operator's name on a system without certificates; empty: none is set. Raises OpsError."""
+    return _settings().operator
+
+
+def _dial(target: str, identity: str) -> grpc.aio.Channel:
     settings = _settings()
     try:
-        return tls.open_channel(target, settings, settings.provider_identity)
+        return tls.open_channel(target, settings, identity)
     except tls.BadCertificates as error:
         raise OpsError(f"{error} ({OpsSettings.variable('tls_certificate')})", CANNOT_RUN) from None
 

@@ -1,4 +1,4 @@
-"""Addresses of the broker and the provider: from the option, else the environment, else the running stack of `make up`.
+"""Addresses of the broker, the provider and the payments service: the option, else the environment, else `make up`.
 
 Without any of these a command ends with one sentence that says what to do.
 """
@@ -49,6 +49,16 @@ Provider = Annotated[
 ]
 
 
+Payments = Annotated[
+    str | None,
+    typer.Option(
+        "--payments",
+        help="Payments service, host:port. Default: $PAYMENTS_AT, else the stack of `make up`.",
+        autocompletion=_known(lambda: payments(None)),
+    ),
+]
+
+
 def broker(given: str | None, stack_file: Path = STACK_FILE) -> str:
     """The address of the broker, host:port. Raises OpsError."""
     found = given or os.environ.get("KAFKA") or _of_stack(stack_file, lambda stack: stack["kafka"])
@@ -69,6 +79,24 @@ def provider(given: str | None, stack_file: Path = STACK_FILE) -> str:
             CANNOT_RUN,
         )
     return _address(found, "--provider")
+
+
+def payments(given: str | None, stack_file: Path = STACK_FILE) -> str:
+    """The address of the payments service, host:port. Raises OpsError."""
+    found = payments_if_known(given, stack_file)
+    if not found:
+        raise OpsError(
+            "the address of the payments service is missing: start a stack with `make up`, or use --payments host:port",
+            CANNOT_RUN,
+        )
+    return found
+
+
+def payments_if_known(given: str | None, stack_file: Path = STACK_FILE) -> str:
+    """As `payments`; empty if no address is given. Raises OpsError."""
+    found = given or os.environ.get("PAYMENTS_AT")
+    found = found or _of_stack(stack_file, lambda stack: stack["endpoints"]["payments"])
+    return _address(found, "--payments") if found else ""
 
 
 def _of_stack(stack_file: Path, pick: Callable[[Any], str]) -> str | None:
