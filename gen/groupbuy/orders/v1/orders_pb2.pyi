@@ -247,7 +247,12 @@ class PlaceOrderRequest(_message.Message):
     payment_method: _builtins.str
     """Opaque token of the payment method."""
     request_id: _builtins.str
-    """Idempotency key of the caller. The same id with the same payload returns the same order."""
+    """Idempotency key of the caller. Its scope is the customer and the group that the order joins; for an order that opens
+    a group, the customer alone. Within the scope, the same id with the same payload returns the same order, and with
+    another payload it is refused with REQUEST_ID_REUSED, without limit of time. The same id of the same customer in
+    another group names another order: it is refused with REQUEST_ID_REUSED if this process has seen the first one
+    recently, and placed otherwise. Two customers can have the same id. Use a new random UUID for each order.
+    """
     wait: Global___Wait.ValueType
     """How long to wait before the response."""
     share_link: _builtins.str
@@ -343,7 +348,7 @@ class CancelOrderRequest(_message.Message):
     reason: _builtins.str
     """Free text of the shopper."""
     request_id: _builtins.str
-    """Idempotency key of the caller."""
+    """Idempotency key of the caller. Its scope is the order. An order is cancelled at most once, whatever the ids."""
     def __init__(
         self,
         *,

@@ -398,7 +398,10 @@ class RefundPaymentRequest(_message.Message):
     name: _builtins.str
     """groups/{group}/orders/{order}/payment"""
     request_id: _builtins.str
-    """Idempotency key of the caller, a UUID, scoped to the payment. The same id with the same payload is the same refund."""
+    """Idempotency key of the caller, a UUID. Its scope is the payment, that is, one order: the same id with the same
+    payload is the same refund, and with another payload it is refused with REQUEST_ID_REUSED, without limit of time.
+    The same id for another order is another refund.
+    """
     amount_minor: _builtins.int
     """Amount in minor units; 0 means everything that is captured and not claimed by another refund."""
     currency: _builtins.str

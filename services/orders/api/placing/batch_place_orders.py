@@ -155,6 +155,7 @@ class BatchPlaceOrders:
         separate: list[tuple[int, ParsedOrder]] = []
         batched: list[tuple[int, ParsedOrder]] = []
         digests: dict[OrderName, bytes] = {}
+        names: dict[tuple[str, str], OrderName] = {}
         # By time, not by count: a refused order takes ten times as long as another.
         slices = TimeSlice()
         for index, request in enumerate(requests, first):
@@ -164,8 +165,9 @@ class BatchPlaceOrders:
                 parsed = parse_order(request)
                 name = parsed.name
                 first_digest = digests.setdefault(name, parsed.digest)
-                if first_digest != parsed.digest:
-                    raise request_id_reused(name)  # noqa: TRY301 - all failures become results in one place
+                first_name = names.setdefault((request.customer, request.request_id), name)
+                if first_digest != parsed.digest or first_name != name:
+                    raise request_id_reused(first_name)  # noqa: TRY301 - all failures become results in one place
                 try:
                     is_duplicate = (
                         first_digest is not parsed.digest or self._place_order.find_placed(parsed) is not None

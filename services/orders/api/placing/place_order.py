@@ -35,6 +35,7 @@ from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
 from services.orders.api.placing.parsed_order import ParsedOrder, parse_order
 from services.orders.api.placing.payment_methods import PaymentMethods
+from services.orders.api.placing.recent_requests import RecentRequests
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders, OrderView
 from shared_kernel.api_errors import campaign_not_found, group_not_found
@@ -74,6 +75,7 @@ class PlaceOrderHandler:
         self._event_publisher = event_publisher
         self._links = links
         self._methods = methods
+        self._recent = RecentRequests()
         self._event_log = event_log or EventLog(__name__, 0)
         self._wait_final = CapacityLimiter(MAX_WAIT_FINAL, SHARE_WAIT_FINAL)
         self._unknown = CapacityLimiter(MAX_UNKNOWN, SHARE_UNKNOWN)
@@ -81,10 +83,14 @@ class PlaceOrderHandler:
     async def handle(self, request: PlaceOrderRequest, replicas: LocalRouter, context: Context) -> PlaceOrderResponse:
         """Places an order at the owner of its partition and waits as requested. A retry returns the same order."""
         parsed = parse_order(request)
+        self._recent.check(parsed)
         if request.wait != WAIT_FINAL:
-            return await self.place_at_owner(parsed, replicas, context)
-        with self._wait_final.slot("wait for their final states"):
-            return await self.place_at_owner(parsed, replicas, context)
+            answer = await self.place_at_owner(parsed, replicas, context)
+        else:
+            with self._wait_final.slot("wait for their final states"):
+                answer = await self.place_at_owner(parsed, replicas, context)
+        self._recent.remember(parsed)
+        return answer
 
     async def place_at_owner(self, parsed: ParsedOrder, replicas: LocalRouter, context: Context) -> PlaceOrderResponse:
         """As `handle`, for a parsed request and without a limit."""
@@ -114,7 +120,12 @@ class PlaceOrderHandler:
         return answer
 
     def find_placed(self, parsed: ParsedOrder) -> OrderSnapshot | None:
-        """The order, if it was placed before. Raises NotReady and, for another payload, ApiError REQUEST_ID_REUSED."""
+        """The order, if it was placed before. Raises NotReady and, for another payload or in another group, ApiError
+        REQUEST_ID_REUSED."""
+        self._recent.check(parsed)
+        return self._find_same(parsed)
+
+    def _find_same(self, parsed: ParsedOrder) -> OrderSnapshot | None:
         snapshot = self._reader.find(parsed.name)
         if snapshot is not None:
             _same_request(snapshot, parsed.digest)
@@ -125,13 +136,15 @@ class PlaceOrderHandler:
         return self._event_publisher.placed(parsed, self._links.invitation_of(parsed.request))
 
     def mark_appended(self, parsed: ParsedOrder, position: Position) -> OrderSnapshot | None:
-        """Call it once the log has an order's fact. Returns the order if it is folded; raises as `find_placed`."""
+        """Call it once the log has an order's fact. Returns the order if it is folded. Raises NotReady and, for another
+        payload, ApiError REQUEST_ID_REUSED."""
         self._reader.mark_written(position)
+        self._recent.remember(parsed)
         if self._event_log.room():
             self._event_log.write(_placed(parsed), current_trace_id() or parsed.name.order.replace("-", ""))
         else:
             self._event_log.leave_out(1)
-        return self.find_placed(parsed)
+        return self._find_same(parsed)
 
     async def wait_decided(
         self, parsed: ParsedOrder, token: Token | Position, deadline: CallDeadline, *, fresh: bool
