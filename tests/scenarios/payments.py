@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.payments.v1 import decisions_pb2 as pb
-from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, PaymentEvent, ProviderCall
-from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+from groupbuy.payments.v1.decisions_pb2 import Operation, OperatorAction, PaymentDecision, PaymentEvent, ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import (
+    DISPUTE_STATE_OPEN,
+    OUTCOME_ORIGIN_NOTIFICATION,
+    OperatorCommand,
+    OutcomeDispute,
+    OutcomeExternal,
+    OutcomeRefundReversed,
+    PaymentInput,
+    ProviderOutcome,
+)
 
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.events import calls_of, idempotency_key
 from services.payments.domain.model import GroupPayments
+from services.payments.domain.rules_version import CURRENT, FIRST
 from tests.scenarios import group_events, inputs
 from tests.scenarios.facts import GROUP
-from tests.scenarios.scenario import Scenario
+from tests.scenarios.scenario import Encodable, Scenario
 
 START_MS = 1_700_000_000_000
 STEP_MS = 10
@@ -172,6 +184,20 @@ def describe(event: PaymentEvent) -> str:
             text = f"{body.hold} {body.amount_minor} {body.currency}"
         case "refund_declined":
             text = f"{body.refund} {body.amount_minor}".strip()
+        case "money_owed":
+            text = f"{body.amount_minor} {body.refund}".rstrip() + (" alarm" if body.alarm else "")
+        case "refund_reversed" | "returned_outside" | "dispute_won" | "dispute_lost" | "suspense_kept":
+            text = f"{body.hold} {body.amount_minor}"
+        case "dispute_opened":
+            text = f"{body.dispute} {body.amount_minor} withdrawn {body.withdrawn_minor}"
+        case "external_operation_recorded":
+            text = f"{Operation.Name(body.operation)[10:].lower()} {body.hold} {body.amount_minor}"
+        case "operator_acted":
+            text = body.refusal or str(body.action.WhichOneof("action"))
+        case "ledger_adjusted":
+            text = f"{body.from_account} {body.to_account} {body.amount_minor}"
+        case "call_given_up":
+            text = f"{Operation.Name(body.operation)[10:].lower()}:{body.attempt}"
         case "call_deferred":
             text = f"{Operation.Name(body.operation)[10:].lower()}:{body.attempt}"
         case "action_required":
@@ -190,8 +216,23 @@ def describe(event: PaymentEvent) -> str:
 class PaymentsScenario(Scenario[GroupPayments]):
     """The payments of one group, input by input."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules_version: int = FIRST) -> None:
+        """Inputs are stamped with `rules_version`."""
         super().__init__(GroupPaymentsDomain(), GROUP, describe, start_ms=START_MS, step_ms=STEP_MS)
+        self._rules_version = rules_version
+
+    def when(self, *inputs: bytes | Encodable, at: int | None = None, after_ms: int | None = None) -> Self:
+        """See Scenario. The event that selects the rules is left out of `events`."""
+        stamped = []
+        for one in inputs:
+            copy = one
+            if isinstance(one, PaymentInput) and self._rules_version != FIRST:
+                copy = PaymentInput(rules_version=self._rules_version)
+                copy.MergeFrom(one)
+            stamped.append(copy)
+        super().when(*stamped, at=at, after_ms=after_ms)
+        self.events = [event for event in self.events if not event.HasField("rules_selected")]
+        return self
 
     @property
     def last(self) -> PaymentDecision | None:
@@ -205,5 +246,46 @@ class PaymentsScenario(Scenario[GroupPayments]):
 
 
 def given(*received: PaymentInput) -> PaymentsScenario:
-    """The payments of a group after these inputs."""
+    """The payments of a group after these inputs, under rules version 1."""
     return PaymentsScenario().given(*received)
+
+
+def current(*received: PaymentInput) -> PaymentsScenario:
+    """The payments of a group after these inputs, under the current rules."""
+    return PaymentsScenario(CURRENT).given(*received)
+
+
+def news(order: str = "o1", attempt: int = 0, **result: Any) -> PaymentInput:
+    """News of the provider about an order."""
+    return PaymentInput(
+        outcome=ProviderOutcome(
+            order=order,
+            operation=pb.OPERATION_REFUND if attempt else pb.OPERATION_UNSPECIFIED,
+            attempt=attempt,
+            origin=OUTCOME_ORIGIN_NOTIFICATION,
+            **result,
+        )
+    )
+
+
+def reversed_refund(amount: int = 0, attempt: int = 1, hold: str = "h1", reference: str = "") -> PaymentInput:
+    body = OutcomeRefundReversed(hold=hold, amount_minor=amount, reason="bank returned it", reference=reference)
+    return news(attempt=attempt, refund_reversed=body)
+
+
+def dispute(state: int = DISPUTE_STATE_OPEN, withdrawn: int = 60, hold: str = "h1", **fields: Any) -> PaymentInput:
+    body = OutcomeDispute(hold=hold, dispute="dp", amount_minor=60, withdrawn_minor=withdrawn, **fields)
+    body.state = state  # type: ignore[assignment] # a DisputeState by its number
+    return news(dispute=body)
+
+
+def external(
+    operation: Operation.ValueType, amount: int, reference: str = "by hand", hold: str = "h1", order: str = "o1"
+) -> PaymentInput:
+    body = OutcomeExternal(hold=hold, operation=operation, amount_minor=amount, reference=reference)
+    return news(order, external=body)
+
+
+def operator(request_id: str, who: str = "ann", why: str = "the shopper called", **action: Any) -> PaymentInput:
+    made = OperatorAction(order=action.pop("order", "o1"), **action)
+    return PaymentInput(operator=OperatorCommand(request_id=request_id, operator=who, reason=why, action=made))

@@ -111,6 +111,9 @@ def _rows_of(payments: GroupPayments, command: Any, at_ms: int) -> Iterable[tupl
     if isinstance(command, RefundCommand):
         return ((command.order, (row_status(orders.get(command.order)), "RefundCommand")),)
     due = payments.next_due(at_ms)
+    if due is None and payments.timers and payments.timers[0][0] <= at_ms:
+        order = payments.timers[0][1]
+        return ((order, (row_status(orders.get(order)), "Tick")),)
     return ((due[0], (row_status(due[1]), "Tick")),) if due is not None else ()
 
 

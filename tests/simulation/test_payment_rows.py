@@ -16,13 +16,13 @@ from tests.unit.payments.test_table import REACHED, input_in
 
 @pytest.mark.parametrize("status", REACHED)
 def test_the_row_of_a_payment_is_that_of_its_status(status: Status) -> None:
-    assert row_status(s.given(*REACHED[status][0]).state.orders.get("o1")) == status
+    assert row_status(s.current(*REACHED[status][0]).state.orders.get("o1")) == status
 
 
 @pytest.mark.parametrize("row", ROWS, ids=" ".join)
 def test_a_row_is_counted_where_it_is_reached_and_no_other(row: tuple[Status, str]) -> None:
     status, name = row
-    scenario = s.given(*REACHED[status][0])
+    scenario = s.current(*REACHED[status][0])
     counted: list[tuple[str, str]] = []
     with counted_rows(counted.append):
         scenario.when(input_in(status, name), after_ms=400_000 if name == "Tick" else 10)
@@ -30,7 +30,7 @@ def test_a_row_is_counted_where_it_is_reached_and_no_other(row: tuple[Status, st
 
 
 def test_an_input_that_leads_elsewhere_counts_for_no_row() -> None:
-    scenario = s.given(s.reserved(), s.authorised(), s.settle())
+    scenario = s.current(s.reserved(), s.authorised(), s.settle())
     counted: list[tuple[str, str]] = []
     with counted_rows(counted.append):
         # More than was requested: the rest is returned, which is not in the row of a plain capture.

@@ -30,6 +30,7 @@ STATUSES = (
     "SALE_TAKEN",
     "SALE_SETTLING",
     "SALE_RETURNING",
+    "OWED",
 )
 
 
@@ -67,7 +68,9 @@ def _capture(payment: Payment) -> str:
         return "REFUNDING" if commanded else "CAPTURED"
     if "hold" in payment.pending:
         return "RENEWING"
-    return "SALE_SETTLING" if payment.sale else "CAPTURING"
+    if payment.sale:
+        return "OWED" if payment.debts and f"return {payment.hold}" not in payment.pending else "SALE_SETTLING"
+    return "CAPTURING"
 
 
 def _release(payment: Payment) -> str:
@@ -78,6 +81,8 @@ def _release(payment: Payment) -> str:
         return "RELEASING"
     if "capture" in pending or f"void {payment.hold}" in pending:
         return "VOIDING"
+    if payment.debts and not pending:
+        return "OWED"
     if payment.returns or (pending and not any(call.startswith("void ") for call in pending)):
         return "SALE_RETURNING" if payment.sale else "RETURNING"
     return "VOIDING"

@@ -37,6 +37,7 @@ class Status(StrEnum):
     SALE_TAKEN = "SALE_TAKEN"
     SALE_SETTLING = "SALE_SETTLING"
     SALE_RETURNING = "SALE_RETURNING"
+    OWED = "OWED"
 
 
 def status(payment: Record | None) -> Status:
@@ -85,7 +86,8 @@ def _capture(record: Record, payment: Payment) -> tuple[Status, Call | None]:
     if (call := payment.pending_authorisation()) is not None:
         return Status.RENEWING, call
     if record.sale:
-        return Status.SALE_SETTLING, payment.pending_refund(record.hold, "")
+        call = payment.pending_refund(record.hold, "")
+        return (Status.OWED if call is None and payment.debts else Status.SALE_SETTLING), call
     return Status.CAPTURING, payment.pending_end(record.hold)
 
 
@@ -105,4 +107,6 @@ def _release(record: Record, payment: Payment) -> tuple[Status, Call | None]:
     if (call := next(voids, None)) is not None:
         return Status.VOIDING, call
     call = next(iter(payment.calls.values()), None)
+    if call is None and payment.debts:
+        return Status.OWED, None
     return (Status.VOIDING if call is None else returning), call

@@ -1,4 +1,5 @@
-"""The life of a payment as a table: the events that each input leads to in each status. Documentation, not rules.
+"""The life of a payment as a table: the events that each input leads to in each status, under the current rules version.
+Documentation, not rules.
 
 Unlike the groups' table, no decider looks this one up: `decide` works on the intent, the holds and the pending calls of
 a payment. tests/unit/payments/test_table.py plays every status with every input and compares the events with the table.
@@ -41,9 +42,8 @@ RESULTS = (
 SECOND_HOLD = "SecondHold"
 INPUTS = (*COMMANDS, *RESULTS, SECOND_HOLD)
 
-#: In every status: unexpected funds are returned.
-RETURN_HOLD = "SuspenseRecorded VoidRequested"
-RETURN_SALE = "SuspenseRecorded RefundRequested"
+#: In every status: unexpected funds wait in suspense; after an hour, a tick requests their return.
+IN_SUSPENSE = "SuspenseRecorded"
 #: In every status that does not say otherwise.
 NO_REFUND = "RefundDeclined"
 #: A result that does not fit the call in flight.
@@ -54,16 +54,18 @@ _REQUESTED = {
     "ReleaseRequested": "VoidRequested",
     "Authorised": "HoldAuthorised",
     "Declined": "HoldDeclined",
-    "Captured": "HoldDeclined SuspenseRecorded RefundRequested",
+    "Captured": "HoldDeclined SuspenseRecorded",
     "Voided": "HoldDeclined",
     "HoldGone": "HoldDeclined",
     "Absent": "CallRetried",
 }
+#: A call that failed before waits before its next attempt, too.
+_DEFERRED = _REQUESTED | {"Absent": "CallRetried CallDeferred"}
 _RETURNED = {
-    "Declined": "RefundDeclined PaymentReleased",
+    "Declined": "RefundDeclined MoneyOwed",
     "Refunded": "Refunded PaymentReleased",
     "Absent": "CallRetried",
-    "HoldGone": "RefundDeclined PaymentReleased",
+    "HoldGone": "RefundDeclined MoneyOwed",
 }
 
 STATES: dict[Status, State] = {
@@ -73,27 +75,27 @@ STATES: dict[Status, State] = {
             "SeatReserved": "HoldRequested",
             "SettlementRequested": "Faulted",
             "ReleaseRequested": "PaymentReleased",
-            "Authorised": RETURN_HOLD,
-            "Captured": RETURN_SALE,
+            "Authorised": IN_SUSPENSE,
+            "Captured": IN_SUSPENSE,
         },
     ),
     Status.REQUESTED: State(
         "the authorisation is in flight", _REQUESTED | {"ActionRequired": "ActionRequired CallDeferred"}, in_flight=True
     ),
     Status.DEFERRED: State(
-        "the authorisation is deferred", _REQUESTED | {"ActionRequired": "ActionRequired", "Tick": "CallRetried"}
+        "the authorisation is deferred", _DEFERRED | {"ActionRequired": "ActionRequired", "Tick": "CallRetried"}
     ),
     Status.ACTION_REQUIRED: State(
-        "the shopper must confirm; the provider is polled", _REQUESTED | {"Tick": "CallRetried"}
+        "the shopper must confirm; the provider is polled", _DEFERRED | {"Tick": "CallRetried"}
     ),
     Status.AUTHORISED: State(
         "money is held",
         {
             "SettlementRequested": "CaptureRequested",
             "ReleaseRequested": "VoidRequested",
-            "Captured": "HoldLapsed SuspenseRecorded RefundRequested",
-            "Voided": "Voided",
-            "HoldGone": "HoldLapsed",
+            "Captured": "HoldLapsed SuspenseRecorded HoldLost",
+            "Voided": "Voided HoldLost",
+            "HoldGone": "HoldLapsed HoldLost",
         },
     ),
     Status.LAPSED: State(
@@ -101,7 +103,7 @@ STATES: dict[Status, State] = {
         {
             "SettlementRequested": "HoldRequested",
             "ReleaseRequested": "VoidRequested PaymentReleased",
-            "Captured": RETURN_SALE,
+            "Captured": IN_SUSPENSE,
         },
     ),
     Status.CAPTURING: State(
@@ -123,7 +125,7 @@ STATES: dict[Status, State] = {
             "Authorised": "HoldAuthorised CaptureRequested",
             "ActionRequired": "ActionRequired CallDeferred",
             "Declined": "CaptureDeclined",
-            "Captured": "CaptureDeclined SuspenseRecorded RefundRequested",
+            "Captured": "CaptureDeclined SuspenseRecorded",
             "Voided": "CaptureDeclined",
             "Absent": "CallRetried",
             "HoldGone": "CaptureDeclined",
@@ -150,7 +152,7 @@ STATES: dict[Status, State] = {
         {
             "ReleaseRequested": "VoidRequested",
             "Declined": "CallRetried CallDeferred",
-            "Captured": "HoldLapsed SuspenseRecorded RefundRequested",
+            "Captured": "HoldLapsed SuspenseRecorded",
             "Voided": "Voided",
             "Absent": "CallRetried",
             "HoldGone": "HoldLapsed",
@@ -162,8 +164,8 @@ STATES: dict[Status, State] = {
         {
             "SettlementRequested": "Faulted",
             "ReleaseRequested": "PaymentReleased",
-            "Authorised": RETURN_HOLD,
-            "Captured": RETURN_SALE,
+            "Authorised": IN_SUSPENSE,
+            "Captured": IN_SUSPENSE,
         },
     ),
     Status.RELEASING: State(
@@ -172,7 +174,7 @@ STATES: dict[Status, State] = {
             "Authorised": "HoldAuthorised VoidRequested",
             "ActionRequired": "ActionRequired CallDeferred VoidRequested",
             "Declined": "HoldDeclined PaymentReleased",
-            "Captured": "HoldDeclined SuspenseRecorded RefundRequested",
+            "Captured": "HoldDeclined SuspenseRecorded",
             "Voided": "HoldDeclined PaymentReleased",
             "Absent": "PaymentReleased",
             "HoldGone": "HoldDeclined PaymentReleased",
@@ -191,7 +193,7 @@ STATES: dict[Status, State] = {
         in_flight=True,
     ),
     Status.RETURNING: State("released after its capture; the refund is in flight", _RETURNED, in_flight=True),
-    Status.RELEASED: State("the release is complete", {"Captured": RETURN_SALE}),
+    Status.RELEASED: State("the release is complete", {"Captured": IN_SUSPENSE}),
     Status.SALE_REQUESTED: State(
         "the sale is in flight",
         _REQUESTED | {"ActionRequired": "ActionRequired CallDeferred", "Captured": "HoldAuthorised"},
@@ -200,7 +202,7 @@ STATES: dict[Status, State] = {
     ),
     Status.SALE_ACTION_REQUIRED: State(
         "the shopper must pay at the provider's; the provider is polled",
-        _REQUESTED | {"Captured": "HoldAuthorised", "Tick": "CallRetried"},
+        _DEFERRED | {"Captured": "HoldAuthorised", "Tick": "CallRetried"},
         sale=True,
     ),
     Status.SALE_TAKEN: State(
@@ -212,16 +214,21 @@ STATES: dict[Status, State] = {
         "settled below the amount taken; the refund of the difference is in flight",
         {
             "ReleaseRequested": "VoidRequested",
-            "Declined": "RefundDeclined Captured",
+            "Declined": "RefundDeclined MoneyOwed",
             "Refunded": "Refunded Captured",
             "Absent": "CallRetried",
-            "HoldGone": "RefundDeclined Captured",
+            "HoldGone": "RefundDeclined MoneyOwed",
         },
         in_flight=True,
         sale=True,
     ),
     Status.SALE_RETURNING: State(
         "released; the refund of the whole sale is in flight", _RETURNED, in_flight=True, sale=True
+    ),
+    Status.OWED: State(
+        "money is owed: its refund was refused; the next attempt or an operator follows",
+        {"Refunded": "Refunded MoneyOwed PaymentReleased", "Tick": "RefundRequested"},
+        sale=True,
     ),
 }
 
@@ -233,7 +240,7 @@ def events_after(status: Status, given: str) -> tuple[str, ...]:
     if listed is not None:
         return tuple(listed.split())
     if given == SECOND_HOLD:
-        return tuple((RETURN_SALE if row.sale else RETURN_HOLD).split())
+        return tuple(IN_SUSPENSE.split())
     if given == "RefundCommand":
         return (NO_REFUND,)
     return (RETRY_LATER,) if given in RESULTS and row.in_flight else ()

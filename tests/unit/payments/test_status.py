@@ -68,7 +68,7 @@ def test_every_combination_of_fields_has_a_status_and_an_api_state(payment: Reco
 
 @pytest.mark.parametrize("expected", Status)
 def test_each_documented_status_is_reachable(expected: Status) -> None:
-    scenario = s.given(*REACHED[expected][0])
+    scenario = s.current(*REACHED[expected][0])
     assert status(scenario.state.orders.get("o1")) is expected
 
 
@@ -78,7 +78,7 @@ def test_documentation_and_audit_have_the_same_names() -> None:
 
 @pytest.mark.parametrize("expected", Status)
 def test_the_audit_derives_the_same_status_from_the_log(expected: Status) -> None:
-    scenario = s.given(*REACHED[expected][0])
+    scenario = s.current(*REACHED[expected][0])
     assert audited(scenario.log) == ({} if expected is Status.UNKNOWN else {"o1": expected})
 
 
