@@ -15,6 +15,7 @@ import pytest
 import stripe
 from groupbuy.payments.v1 import inbox_pb2 as i
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
+from pydantic import SecretStr
 
 from chassis.outside.signatures import BadSignature
 from services.payments.providers.stripe.webhooks import StripeWebhooks
@@ -74,11 +75,11 @@ def test_our_reader_and_the_sdk_refuse_the_same() -> None:
         with pytest.raises(BadSignature):
             read(header, received)
         with pytest.raises(stripe.SignatureVerificationError):
-            stripe.Webhook.construct_event(received, header, SECRET)  # type: ignore[no-untyped-call]
+            stripe.Webhook.construct_event(received, header, SECRET)
 
 
 def test_the_sdk_accepts_what_the_simulator_signs(tmp_path: Path, wechat_keys: Path) -> None:
-    settings = Settings(database=tmp_path / "books.sqlite", stripe_webhook_secret=SECRET)
+    settings = Settings(database=tmp_path / "books.sqlite", stripe_webhook_secret=SecretStr(SECRET))
     book = AccountBook(settings.database, lambda: 1_700_000_000_000)
     commit = GroupCommit(book)
     handler = RequestHandler(book, commit, lambda: 1_700_000_000_000, pb.Behaviour())
@@ -86,9 +87,7 @@ def test_the_sdk_accepts_what_the_simulator_signs(tmp_path: Path, wechat_keys: P
     hold, result = authorise(REQUEST, 1_700_000_000_000, 1_000)
     (notice,) = notifier.notices(Change(REQUEST, result, hold, 1_700_000_000_000))
     body, headers = notifier.signed(queued(notice))
-    event = stripe.Webhook.construct_event(  # type: ignore[no-untyped-call]
-        body, headers["Stripe-Signature"], SECRET
-    )
+    event = stripe.Webhook.construct_event(body, headers["Stripe-Signature"], SECRET)
     assert event["type"] == "payment_intent.amount_capturable_updated"
     assert event["data"]["object"]["metadata"]["order"] == ORDER
     book.close()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from chassis.outside.signatures import BadSignature
+from services.payments.providers.port import Unaddressed
 from services.payments.providers.wechat.merchant_account import MerchantAccount
 from services.payments.providers.wechat.webhooks import WeChatWebhooks
 from simulators.psp.wechat import signer
@@ -129,7 +130,8 @@ def test_the_sdk_reads_the_simulators_notification_and_refuses_an_altered_one(pe
 def test_our_reader_accepts_a_notification_of_the_sdk_and_refuses_an_altered_one(peers: Peers) -> None:
     reader, body = WeChatWebhooks(peers.account), peers.sdk["body"].encode()
     claim = reader.read(platform_headers(peers), body)
-    assert isinstance(claim, tuple)
+    assert claim is not None
+    assert not isinstance(claim, Unaddressed)
     group, outcome = claim
     assert (group, outcome.order) == (GROUP, ORDER)
     assert outcome.authorised.amount_minor == 8900

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 from simulators.psp.accounts.account_book import AccountBook, Request
-from simulators.psp.accounts.holds import Refusal, hold_id
+from simulators.psp.accounts.holds import Change, Refusal, hold_id
+from simulators.psp.accounts.life_rules import LifeRules
+from simulators.psp.accounts.provider_life import ProviderLife
+from simulators.psp.notifications.outbox import Notice
 
 START_MS = 1_700_000_000_000
 LIFE_MS = 1_000
@@ -31,11 +35,38 @@ class Books:
         self.path = path
         self.clock = Clock()
         self.account_book = AccountBook(path, self.clock, LIFE_MS)
+        self.life = ProviderLife(self.account_book)
+        #: Changes that were announced to the merchant, once `listen` was called.
+        self.changes: list[Change] = []
+
+    def behave(self, **behaviour: Any) -> None:
+        """Sets the rules of the provider's life, with a fixed seed."""
+        self.account_book.consequences.rules = LifeRules(pb.Behaviour(**behaviour), "7")
+
+    def listen(self) -> None:
+        """Collects the changes of which the merchant is notified."""
+        self.account_book.notices = self._notices
+
+    def announced(self) -> list[str]:
+        """Statuses of the changes so far, without STATUS_."""
+        return [pb.Status.Name(change.result.status).removeprefix("STATUS_") for change in self.changes]
+
+    def _notices(self, change: Change) -> list[Notice]:
+        self.changes.append(change)
+        return []
+
+    def balance(self) -> list[tuple[str, int, int]]:
+        """Kind, amount and fee of each balance transaction, oldest first."""
+        return [
+            (pb.BalanceKind.Name(one.kind).removeprefix("BALANCE_KIND_"), one.amount_minor, one.fee_minor)
+            for one, _ in self.account_book.balance_statement()
+        ]
 
     def reopen(self) -> None:
         """Closes the file and opens it again."""
         self.account_book.close()
         self.account_book = AccountBook(self.path, self.clock, LIFE_MS)
+        self.life = ProviderLife(self.account_book)
 
     def apply(self, request: Request) -> pb.CallResult:
         """Applies one call in a transaction. Raises its refusal."""
