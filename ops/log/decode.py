@@ -17,6 +17,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.records.topic_spec import TopicSpec
 from ops.log.describe import day_and_clock, event_line, fact_line, one_line
+from ops.log.tokens import without_tokens
 from ops.printing import printable, printable_bytes
 
 #: Inbox fields with the bytes of another topic's record.
@@ -82,8 +83,8 @@ def place_of(record: Any, topic: str) -> dict[str, Any]:
 
 
 def fields(message: Message) -> dict[str, Any]:
-    """A message by its field names. Copies of other topics' records are decoded too."""
-    found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    """A message by its field names, without tokens. Copies of other topics' records are decoded too."""
+    found: dict[str, Any] = MessageToDict(without_tokens(message), preserving_proto_field_name=True)
     for name, kind in COPIES.items():
         if name in found and name in message.DESCRIPTOR.fields_by_name:
             copied = _copy(name, getattr(message, name))

@@ -17,6 +17,7 @@ from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, Provider
 
 from chassis.telemetry.printable import printable
 from ops.amounts import amount
+from ops.log.tokens import shown_link, shown_method, without_tokens
 
 
 def clock(time_ms: int) -> str:
@@ -156,7 +157,7 @@ def _operator_acted(event: Any) -> str:
 
 PAYMENT: Mapping[str, Callable[[Any], str]] = {
     "hold_requested": _requested,
-    "action_required": lambda e: f"{short(e.order)}: the shopper must confirm at {e.action_url}",
+    "action_required": lambda e: f"{short(e.order)}: the shopper must confirm at {shown_link(e.action_url)}",
     "hold_authorised": _authorised,
     "hold_declined": _declined,
     "capture_requested": _requested,
@@ -223,7 +224,8 @@ def fact_line(fact: OrderFact) -> str:
     placed = fact.placed
     how = "bought alone" if placed.solo else "opens the group" if placed.opens_group else "joins"
     price = amount(placed.max_unit_price_minor, placed.currency)
-    return printable(f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {placed.payment_method}")
+    method = shown_method(placed.payment_method)
+    return printable(f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {method}")
 
 
 def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:
@@ -242,5 +244,5 @@ def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:
 
 
 def one_line(message: Message) -> str:
-    """A message's fields on one line."""
-    return printable(MessageToString(message, as_one_line=True))
+    """A message's fields on one line, without tokens."""
+    return printable(MessageToString(without_tokens(message), as_one_line=True))
