@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -233,7 +234,7 @@ def test_a_certificate_under_another_serial_number_and_a_short_key_are_refused()
 
 
 @asynccontextmanager
-async def answering(status: int, body: dict[str, object], known: str = "") -> AsyncIterator[tuple[str, list[str]]]:
+async def answering(status: int, body: Mapping[str, object], known: str = "") -> AsyncIterator[tuple[str, list[str]]]:
     """A server with one answer; with `known`, only for requests that do not name this serial number."""
     serials: list[str] = []
 
@@ -277,31 +278,22 @@ async def test_a_merchant_key_that_wechat_does_not_know_is_followed_by_the_next(
         await client.close()
 
 
+def settings_of(stripe: str, **more: str) -> PaymentsSettings:
+    values: dict[str, Any] = {"stripe_key": KEY, "stripe_api_base": stripe, **more}
+    return PaymentsSettings(insecure=True, **values)
+
+
 async def test_a_credential_that_the_provider_refuses_ends_the_start_and_an_outage_does_not(files: Path) -> None:
     refusal = {"error": {"type": "invalid_request_error", "code": "api_key_expired", "message": f"Expired: {KEY}"}}
     sign_error = {"code": "SIGN_ERROR", "message": "签名错误"}
     async with answering(401, refusal) as (stripe, _), answering(401, sign_error) as (wechat_pay, _):
-        settings = PaymentsSettings(
-            insecure=True,
-            stripe_key=KEY,
-            stripe_api_base=stripe,
-            wechat_api_base=wechat_pay,
-            **wechat(files),  # type: ignore[arg-type]
-        )
+        settings = settings_of(stripe, wechat_api_base=wechat_pay, **wechat(files))
         of_stripe, of_wechat = await refused_credentials(settings)
     assert of_stripe == "GROUPBUY_PAYMENTS_STRIPE_KEY is refused: Stripe answers api_key_expired"
     assert of_wechat.startswith("GROUPBUY_PAYMENTS_WECHAT_PRIVATE_KEY or GROUPBUY_PAYMENTS_WECHAT_SERIAL is refused")
     for status in (200, 403, 404, 500):
         async with answering(status, {"object": "balance"}) as (url, _):
-            settings = PaymentsSettings(
-                insecure=True,
-                stripe_key=KEY,
-                stripe_api_base=url,
-                wechat_api_base=url,
-                **wechat(files),  # type: ignore[arg-type]
-            )
-            assert await refused_credentials(settings) == []
+            assert await refused_credentials(settings_of(url, wechat_api_base=url, **wechat(files))) == []
     # The provider is down, or there is no account at all.
-    down = PaymentsSettings(insecure=True, stripe_key=KEY, stripe_api_base="http://127.0.0.1:9")  # type: ignore[arg-type]
-    assert await refused_credentials(down) == []
+    assert await refused_credentials(settings_of("http://127.0.0.1:9")) == []
     assert await refused_credentials(PaymentsSettings(insecure=True)) == []

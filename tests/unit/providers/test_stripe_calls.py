@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from services.payments.providers.credentials import RECHECK_S, Secrets
 from services.payments.providers.port import Unaddressed
@@ -244,10 +245,10 @@ async def test_a_new_key_in_the_file_is_used_without_a_restart(tmp_path: Path) -
 async def test_a_payment_intent_locates_the_order_of_news_about_it() -> None:
     async with served() as (stripe, one):
         stripe.on(READ, intent(metadata={"order": "o", "group": "g", "environment": "staging"}))
-        claim = await one.locate(Unaddressed("pi_1", adapter.ProviderOutcome()), 5)
+        claim = await one.locate(Unaddressed("pi_1", ProviderOutcome()), 5)
         assert claim is not None
         assert (claim[0], claim[1].order, claim[1].environment) == ("g", "o", "staging")
         # Of another system on the same account.
         stripe.on(READ, intent(metadata={}))
-        assert await one.locate(Unaddressed("pi_1", adapter.ProviderOutcome()), 5) is None
-        assert await one.locate(Unaddressed("pi_unknown", adapter.ProviderOutcome()), 5) is None
+        assert await one.locate(Unaddressed("pi_1", ProviderOutcome()), 5) is None
+        assert await one.locate(Unaddressed("pi_unknown", ProviderOutcome()), 5) is None
