@@ -5,29 +5,19 @@ The payments' decider interprets them. A claim is made only for money that the s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE, OPERATION_VOID, Operation
 from groupbuy.payments.v1.inbox_pb2 import (
     OUTCOME_ORIGIN_RECONCILIATION,
     OutcomeAuthorised,
     OutcomeCaptured,
-    PaymentInput,
     ProviderOutcome,
 )
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from eventlog.core.partitioner import partition_of
-from eventlog.records.envelope import headers
-from eventlog.runtime.wall_clock import wall_clock_ms
-from ops.broker.appending import appending
-from ops.log.reader import Reader
-from ops.security import cluster
+from ops.repair.findings import SendFinding
 from services.payments.domain.unexpected_funds import derived_id, is_id
-from shared_kernel.topics import PAYMENT_INBOX
-
-SOURCE = "/groupbuy/ops/reconcile"
 
 
 def of_unknown(theirs: StatementEntry) -> ProviderOutcome | None:
@@ -91,40 +81,10 @@ def addressed(group: str, claim: ProviderOutcome) -> tuple[str, ProviderOutcome]
     return (group if is_id(group) else derived_id(provider, made.order)), made
 
 
-#: Sends one outcome to the payments of a group: (group, outcome).
-Send = Callable[[str, ProviderOutcome], Awaitable[None]]
-
-
-async def feed(claims: Iterable[tuple[str, ProviderOutcome]], send: Send) -> int:
+async def feed(claims: Iterable[tuple[str, ProviderOutcome]], send: SendFinding) -> int:
     """Sends claims, each with its group. Returns their number."""
     count = 0
     for group, claim in claims:
         await send(*addressed(group, claim))
         count += 1
     return count
-
-
-@asynccontextmanager
-async def inbox_of(kafka: str) -> AsyncIterator[Send]:
-    """Sends outcomes by appending them to the payment inbox. Raises KafkaError, OpsError."""
-    async with Reader(kafka, [PAYMENT_INBOX.name]) as reader:
-        partitions = reader.partitions(PAYMENT_INBOX.name)
-    async with appending(cluster(kafka)) as producer:
-
-        async def send(key: str, made: ProviderOutcome) -> None:
-            kind = f"{made.operation}:{made.WhichOneof('result')}"
-            await producer.send_and_wait(
-                PAYMENT_INBOX.name,
-                PaymentInput(outcome=made).SerializeToString(),
-                key=key.encode(),
-                partition=partition_of(key, partitions),
-                headers=headers(
-                    f"{made.order}:{kind}:reconciled",
-                    ProviderOutcome.DESCRIPTOR.full_name,
-                    SOURCE,
-                    wall_clock_ms(),
-                    f"groups/{key}/orders/{made.order}/payment",
-                ),
-            )
-
-        yield send

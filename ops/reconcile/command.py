@@ -1,7 +1,7 @@
 """`reconcile`: compares our ledger with the provider's statement, and says what to do about each difference.
 
 `audit` checks the invariants; this is the daily reconciliation, also with a statement file. With --feed, operations
-that only the provider has are appended to the payment inbox as claims; payments books them.
+that only the provider has are sent to the payments service as claims, and its rules book them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger.fold import Ledger
 from ops.log.reader import Reader, skips
 from ops.output import Json, Output
-from ops.reconcile.claims import feed, inbox_of
+from ops.reconcile.claims import feed
 from ops.reconcile.comparison import Books, Kind, Line, compare
+from ops.repair.findings import findings
 from ops.security import require_provider
 from ops.statements import source
 from ops.statements.collected import Statement
@@ -96,9 +97,13 @@ def reconcile(
         bool,
         typer.Option(
             "--feed",
-            help="Record provider-only movements as claims in the payments inbox; the payment rules then act on them.",
+            help="Send provider-only movements as claims to the payments service; its rules then act on them.",
         ),
     ] = False,
+    payments: where.Payments = None,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why, for --feed: the payments' inbox keeps it with each claim.")
+    ] = "found in the provider's statement",
     json: Json = False,
 ) -> None:
     """Compares the ledger with the provider's statement, hold by hold: matched, ours only, theirs only, amount differs.
@@ -107,7 +112,7 @@ def reconcile(
 
     Reads the payment log, and the provider's statement or another one.
 
-    Changes nothing; with --feed it appends claims to the payments inbox.
+    Changes nothing; with --feed the payments service appends claims to the payments' inbox, with operator and reason.
 
     Exit codes: 0 the books are equal, or pending calls explain each difference, 1 they differ, 2 cannot run.
 
@@ -118,7 +123,10 @@ def reconcile(
     target = where.provider(provider) if origin is None else ""
     given = asyncio.run(source.read(origin)) if origin is not None else None
     ours = OurBooks(until.replace(tzinfo=UTC).timestamp() * 1000 if until is not None else math.inf)
-    lines, fed = at_broker(address, lambda: _run(address, target, given, ours, wait_s, feeds), watched=not feeds)
+    service = where.payments(payments) if feeds else ""
+    lines, fed = at_broker(
+        address, lambda: _run(address, target, given, ours, wait_s, service, reason), watched=not feeds
+    )
     _print(out, lines)
     counts = Counter(line.kind for line in lines)
     differ = [line for line in lines if line.kind is not Kind.MATCHED]
@@ -141,15 +149,21 @@ def _totals(given: Statement) -> dict[str, dict[str, int]]:
 
 
 async def _run(
-    kafka: str, provider: str, given: Statement | None, ours: OurBooks, wait_s: float, feeds: bool
+    kafka: str,
+    provider: str,
+    given: Statement | None,
+    ours: OurBooks,
+    wait_s: float,
+    payments: str,
+    reason: str,
 ) -> tuple[list[Line], int]:
     if given is None:
         await require_provider(provider)
     lines = await compared(kafka, provider if given is None else given, ours, wait_s)
     claims = [(line.group, line.claim) for line in lines if line.claim is not None]
-    if not feeds or not claims:
+    if not payments or not claims:
         return lines, 0
-    async with inbox_of(kafka) as send:
+    async with findings(payments, reason) as send:
         return lines, await feed(claims, send)
 
 

@@ -33,6 +33,8 @@ class Ops:
         """Runs a command. Returns its exit code and the figures of the last line."""
         stack = self._shop.stack
         known = ["--kafka", stack.kafka, *(["--provider", stack.endpoints["provider"]] if provider else [])]
+        if "--feed" in args:
+            known += ["--payments", stack.endpoints["payments"]]
         code = main([*args, *known])
         self.output = self._capsys.readouterr().out
         return code, json.loads(self.output.splitlines()[-1])
