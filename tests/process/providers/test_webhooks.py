@@ -70,7 +70,7 @@ class World:
         keys = self._directory / "wechat_keys"
         signer.Signer(keys)
         notifications = notifications_of(
-            stripe_secret="whsec_simulated", wechat=merchant(keys), simulated_secret=SECRET
+            stripe_secrets=lambda: ("whsec_simulated",), wechat=merchant(keys), simulated_secret=SECRET
         )
         ingest = WebhookIngest(notifications, self.log, lambda: 0).ingest
         self.webhooks = WebhookServer("127.0.0.1:0", ingest, lambda: self.health)
