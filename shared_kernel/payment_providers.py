@@ -27,14 +27,18 @@ PREFIXES: Mapping[str, str] = {
     "wechat": WECHAT,
     "wallet_wechat": WECHAT,
 }
-_LONGEST_FIRST = sorted(PREFIXES, key=len, reverse=True)
+#: Each prefix with and without its underscore. Every order is checked, so the texts are made once.
+_LONGEST_FIRST = [(f"{prefix}_", prefix) for prefix in sorted(PREFIXES, key=len, reverse=True)]
 #: Prefix of the methods whose money is taken at join, by a sale instead of a hold.
 SALE_PREFIX = "wallet_"
 
 
 def prefix_of(payment_method: str) -> str:
     """The prefix of a payment method, without its underscore; empty for an unknown one."""
-    return next((prefix for prefix in _LONGEST_FIRST if payment_method.startswith(f"{prefix}_")), "")
+    for beginning, prefix in _LONGEST_FIRST:
+        if payment_method.startswith(beginning):
+            return prefix
+    return ""
 
 
 def provider_of(payment_method: str) -> str:

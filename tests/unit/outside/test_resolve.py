@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from chassis.outside.call_errors import CallError, KeyReused, NotPossibleNow, ResultUnknown
+from chassis.outside.call_errors import (
+    CallError,
+    KeyReused,
+    NotDone,
+    NotPossibleNow,
+    ReplayedFailure,
+    ResultUnknown,
+)
 from chassis.outside.resolve import RetryPolicy, resolve
 from tests.unit.virtual_time import run
 
@@ -31,6 +38,11 @@ SENT, FOUND = "sent", "found"
         ([NotPossibleNow("locked out")], [], NotPossibleNow("locked out")),
         ([UNKNOWN], [NotPossibleNow("locked out")], NotPossibleNow("locked out")),
         ([KeyReused("other payload")], [FOUND], FOUND),
+        # The other side repeats a failure: the same key can't help, and a look-up tells whether there was an effect.
+        ([ReplayedFailure("500")], [FOUND], FOUND),
+        ([ReplayedFailure("500")], [None], NotDone("500")),
+        ([UNKNOWN, ReplayedFailure("500")], [None, None], NotDone("500")),
+        ([ReplayedFailure("500")], [NotPossibleNow("the search lags")], NotPossibleNow("the search lags")),
     ],
 )
 async def test_a_call_is_sent_looked_up_and_sent_again_until_its_result_is_known(

@@ -139,6 +139,20 @@ async def test_an_error_about_our_account_is_no_decline(
     assert outcome.WhichOneof("result") == result
 
 
+async def test_a_reason_in_the_log_has_no_whole_token() -> None:
+    message = "No such PaymentMethod: 'pm_1NirD82eZvKYlo2C' of cus_NffrFeUfNV2Hib with sk_test_0123456789abcdef"
+    async with served() as (stripe, one):
+        error = failed(400, "invalid_request_error", "resource_missing", message, param="payment_method")
+        stripe.on(CREATE, Answer(error, 400))
+        reason = (await one.perform(call(), "g")).declined.reason
+        stripe.on(CREATE, Answer({"error": {**error["error"], "param": "customer_of_ours"}}, 400))
+        problem = (await one.perform(call(order="p"), "g")).not_possible.error
+    for text in (reason, problem):
+        assert "pm_…lo2C" in text
+        assert "cus_…2Hib" in text
+        assert "sk_…cdef" in text
+
+
 async def test_a_rate_limit_waits_as_long_as_stripe_asks_and_pauses_the_other_calls() -> None:
     async with served() as (stripe, one):
         limited = Answer(failed(429, "invalid_request_error", "rate_limit"), 429, {"Retry-After": "7"})

@@ -46,7 +46,8 @@ def set_declined_or_raise(outcome: ProviderOutcome, error: stripe.StripeError) -
 def call_error(error: stripe.StripeError) -> CallError:
     """The CallError of an error of the SDK."""
     # The error's own text may contain the request, so only its class, status and user message are kept.
-    text = f"{type(error).__name__} {error.http_status or ''}: {error.user_message or ''}".strip()[:500]
+    message = mapping.without_tokens(error.user_message or "")
+    text = f"{type(error).__name__} {error.http_status or ''}: {message}".strip()[:500]
     if isinstance(error, stripe.IdempotencyError):
         return KeyReused(text)
     if isinstance(error, stripe.RateLimitError) or error.http_status == 429:

@@ -6,6 +6,7 @@ money as taken, held or absent only if Stripe's object does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from shared_kernel.payment_providers import CAPABILITIES, STRIPE
 ORDER, GROUP, KEY, CAPTURE_KEY, ENVIRONMENT = "order", "group", "key", "capture_key", "environment"
 #: Cancellation reasons of intents that expired.
 EXPIRED_REASONS = frozenset({"automatic", "expired"})
+_TOKEN = re.compile(r"\b(pm|card|src|tok|cus|sk|rk|pi_\w+_secret)_\w{4,}?(\w{4})\b", re.ASCII)
 
 
 def set_held(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
@@ -89,10 +91,15 @@ def refund_failure(refund: Mapping[str, Any]) -> str:
 
 
 def reason_of(error: Mapping[str, Any]) -> str:
-    """Reason of a decline, for people."""
+    """Reason of a decline, for people. It is stored in decisions, so tokens are cut."""
     code = error.get("decline_code") or error.get("code") or ""
-    message = error.get("message") or "declined"
-    return f"{message} ({code})" if code else str(message)
+    message = without_tokens(str(error.get("message") or "declined"))
+    return f"{message} ({code})" if code else message
+
+
+def without_tokens(text: str) -> str:
+    """A text of Stripe's with tokens of payment methods, customers and keys cut to their last four characters."""
+    return _TOKEN.sub(r"\1_…\2", text)
 
 
 def currency_of(found: Mapping[str, Any]) -> str:
