@@ -34,6 +34,7 @@ from console.share.application import SharePages
 from console.share.links import Links
 from console.web.passwords import BadOperators, Operators
 from console.web.streams import Places
+from console.web.templates import environment
 from ops.errors import OpsError
 from ops.security import cluster
 from ops.watch.command import parse_statement
@@ -65,6 +66,7 @@ class Console:
         """Connects to nothing. Raises Unusable."""
         self._settings = settings
         _check_listener(settings)
+        environment()
         try:
             operators = Operators(settings.operators_file) if settings.operators_file else None
             files, share_files = certificate_files(settings), _share_files(settings)

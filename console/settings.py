@@ -65,7 +65,7 @@ class ConsoleSettings(SecuritySettings):
     #: File of `groupbuy-ops ledger roots`. Empty: none.
     roots: Path | None = None
     #: Limit of open streams of events, of both listeners together.
-    max_streams: int = Field(default=2_000, ge=1)
+    max_streams: int = Field(default=2_500, ge=1)
     #: The least severe entries that are logged.
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     #: Format of the log: one JSON object a line, or text for a terminal.

@@ -41,6 +41,8 @@ class LiveChannel(Channel):
         self._services = services
         self._campaign = campaign
         self._room = room
+        #: Card, seats within the last minute, and HTML, by group: few cards change between two frames.
+        self._drawn: dict[str, tuple[Card, int, str]] = {}
 
     def refresh(self) -> None:
         """Sets all parts and lists."""
@@ -52,7 +54,7 @@ class LiveChannel(Channel):
         self.set_part(
             "filters", fragment(_MACROS, "filters", board.campaigns()[:12], rooms, self._campaign, self._room)
         )
-        self.set_list("groups", [(card.key, self._card(card, at_ms)) for card in forming[:MAX_CARDS]])
+        self.set_list("groups", self._cards(forming[:MAX_CARDS], at_ms))
         self.set_part("more", self._more(len(forming)))
         for name, endings, empty in (
             ("completed", board.completed, "No group completed yet."),
@@ -61,10 +63,17 @@ class LiveChannel(Channel):
             found = list(of_campaign(endings, self._campaign))[:10]
             self.set_part(name, fragment(_MACROS, "endings", found, empty))
 
-    @staticmethod
-    def _card(card: Card, at_ms: int) -> str:
-        view = ladder_of(card.tiers, card.solo_price_minor, card.capacity, card.confirmed, card.taken)
-        return fragment(_MACROS, "card", card, view, momentum(card, at_ms))
+    def _cards(self, cards: list[Card], at_ms: int) -> list[tuple[str, str]]:
+        drawn: dict[str, tuple[Card, int, str]] = {}
+        for card in cards:
+            recent = momentum(card, at_ms)
+            known = self._drawn.get(card.key)
+            if known is None or known[0] is not card or known[1] != recent:
+                view = ladder_of(card.tiers, card.solo_price_minor, card.capacity, card.confirmed, card.taken)
+                known = card, recent, fragment(_MACROS, "card", card, view, recent)
+            drawn[card.key] = known
+        self._drawn = drawn
+        return [(key, html) for key, (_, _, html) in drawn.items()]
 
     def _more(self, forming: int) -> str:
         if not self._board.caught_up:

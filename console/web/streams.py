@@ -31,7 +31,9 @@ class Places:
         """Takes a place. Raises HTTPServiceUnavailable if none is free."""
         if self.taken >= self.limit:
             self.refused += 1
-            raise web.HTTPServiceUnavailable(headers={"Retry-After": "5"}, text="too many open streams\n")
+            raise web.HTTPServiceUnavailable(
+                headers={"Retry-After": "5", "Connection": "close"}, text="too many open streams\n"
+            )
         self.taken += 1
         try:
             yield

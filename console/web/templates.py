@@ -37,6 +37,9 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters.update(money=amount, short=short, clock=clock, day=day_and_clock, iso=iso, count=count)
+    # All at once: a template with an error, or of a newer build, is known at the start.
+    for name in made.list_templates(extensions=["html"]):
+        made.get_template(name)
     return made
 
 
