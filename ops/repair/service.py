@@ -71,6 +71,12 @@ async def operators(target: str) -> AsyncIterator[Operators]:
         yield Operators(target, channel)
 
 
+async def read_issues(target: str) -> list[pb.Issue]:
+    """All issues of the service at host:port. Raises OpsError."""
+    async with operators(target) as service:
+        return await service.issues()
+
+
 def _name() -> str:
     """The operator on a system without certificates."""
     plain = (operator_name() or who()).encode("ascii", "replace").decode()

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
+from groupbuy.payments.v1.operator_pb2 import Issue
 
 from eventlog.records.topic_spec import service_of
+from ops.repair.advice import KINDS, next_step
 from ops.watch.folding.summary import OpenItem
 from ops.watch.lag import Lags, PartitionLag
 from shared_kernel import topics
@@ -32,7 +34,7 @@ NextRecord = Callable[[str, int, int], Awaitable[Any]]
 class Stuck(NamedTuple):
     """One piece of work. Times are in milliseconds since the epoch."""
 
-    #: The kind of an OpenItem, or partition, quarantine, service.
+    #: The kind of an OpenItem or of an issue, or partition, quarantine, service.
     kind: str
     group: str
     order: str
@@ -55,6 +57,17 @@ def overdue(items: Iterable[tuple[str, OpenItem]], now_ms: int, over_s: float) -
             worker = _WORKERS[item.kind]
             next_step = f"`groupbuy-ops lag --group {worker}`, then `groupbuy-ops show group {group}`"
             yield Stuck(item.kind, group, item.order, "", -1, item.since_ms, overdue_s, item.why, next_step)
+
+
+def attention(issues: Iterable[Issue], now_ms: int, over_s: float) -> Iterator[Stuck]:
+    """The issues for which an operator has to act, or whose next step is more than `over_s` seconds late."""
+    for issue in issues:
+        _, group, _, order, _ = issue.payment.split("/")
+        next_ms = issue.next_attempt_time.ToMilliseconds()
+        overdue_s = max((now_ms - next_ms) / 1000, 0.0) if next_ms else 0.0
+        if issue.alarm or overdue_s > over_s:
+            why = f"{issue.amount_minor} {issue.currency}: {issue.reason}"
+            yield Stuck(KINDS.get(issue.kind, "issue"), group, order, "", -1, 0, overdue_s, why, next_step(issue))
 
 
 async def standing(lags: Lags, next_record: NextRecord, now_ms: int, over_s: float) -> list[Stuck]:

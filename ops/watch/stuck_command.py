@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from typing import Annotated
 
@@ -11,13 +12,14 @@ from rich.table import Table
 from eventlog.runtime.wall_clock import wall_clock_ms
 from ops import where
 from ops.broker.connection import at_broker
-from ops.errors import DOES_NOT_HOLD
+from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.log.describe import day_and_clock
 from ops.output import Json, Output
+from ops.repair.service import read_issues
 from ops.security import cluster
 from ops.watch.folding.incremental import IncrementalAudit
 from ops.watch.lag import LagReader
-from ops.watch.stuck import Stuck, overdue, standing
+from ops.watch.stuck import Stuck, attention, overdue, standing
 from ops.watch.worker import Job, Worker
 
 #: Rows of the table.
@@ -29,14 +31,18 @@ def stuck(
     over_s: Annotated[
         float, typer.Option("--over", min=0, help="Seconds after which work that should be done counts as stuck.")
     ] = 60.0,
+    payments: where.Payments = None,
     json: Json = False,
 ) -> None:
-    """Lists what should be done and is not: groups, orders, calls, holds, refunds, partitions and services.
+    """Lists what should be done and is not: groups, orders, calls, holds, money owed, partitions and services.
 
     A group is due at its deadline, a settlement when the group closes, a call when it is requested, an open hold 6 h
-    before it lapses.
+    before it lapses. Money owed, suspense, calls, disputes and adjustments are listed if an operator has to act, with
+    the exact command of `repair`; `repair list` has all of them. Without an address of the payments service, or if it
+    does not answer, a note says so.
 
-    Reads all topics from their beginning, with the state in a temporary directory, and the committed offsets.
+    Reads all topics from their beginning, with the state in a temporary directory, the committed offsets, and the
+    issues of the payments service.
 
     Changes nothing.
 
@@ -58,12 +64,26 @@ def stuck(
             await Worker(Job(kafka=address, state=directory, once=True), lambda _: None).run(collect)
 
     at_broker(address, run)
+    found.extend(_issues(out, payments, over_s))
     found.sort(key=lambda one: -one.overdue_s)
     _print(out, found)
     for one in found:
         out.record(one._asdict())
     if found:
         raise typer.Exit(DOES_NOT_HOLD)
+
+
+def _issues(out: Output, payments: str | None, over_s: float) -> list[Stuck]:
+    """The issues of the payments service for which an operator has to act."""
+    target = where.payments_if_known(payments)
+    if not target:
+        out.note("the payments service's address is missing: its issues are not listed")
+        return []
+    try:
+        return list(attention(asyncio.run(read_issues(target)), wall_clock_ms(), over_s))
+    except OpsError as error:
+        out.note(f"the payments service's issues are not listed: {error}")
+        return []
 
 
 def _print(out: Output, found: list[Stuck]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from groupbuy.payments.v1 import operator_pb2 as pb
+
 from ops.audit.across import Scope
 from ops.audit.auditor import Auditor
 from ops.audit.cases import Case
@@ -11,7 +13,7 @@ from ops.audit.findings import Findings
 from ops.audit.fold import LogFold
 from ops.watch.folding.summary import NEAR_LAPSE_MS, summarise
 from ops.watch.lag import Lags, PartitionLag
-from ops.watch.stuck import Stuck, overdue, standing
+from ops.watch.stuck import Stuck, attention, overdue, standing
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, PAYMENTS_SEQUENCER
 from tests.scenarios.facts import GROUP
 from tests.unit.ops.scripted_logs import DEADLINE_MS, OPENED_MS, Line, ScriptedLogs, completed_group, opening
@@ -132,3 +134,35 @@ async def test_a_group_without_a_member_is_a_service_that_does_not_run() -> None
 async def test_a_group_that_is_only_just_behind_is_not_stuck() -> None:
     assert await found_of(Lags([row(seconds=5.0)], {PAYMENTS_SEQUENCER: 1})) == []
     assert await found_of(Lags([row(records=0, seconds=0.0)], {PAYMENTS_SEQUENCER: 1})) == []
+
+
+# Issues of payments -------------------------------------------------------------------------------------------------
+
+
+def issue(kind: pb.IssueKind.ValueType, **fields: Any) -> pb.Issue:
+    values: dict[str, Any] = {"payment": "groups/g/orders/o/payment", "amount_minor": 70, "currency": "CNY"}
+    return pb.Issue(**values | {"kind": kind, "reason": "because", "version": 9} | fields)
+
+
+def test_an_alarm_of_payments_is_stuck_with_the_command_that_repairs_it() -> None:
+    owed = issue(pb.ISSUE_KIND_OWED, alarm=True, hold="h1")
+    (found,) = attention([owed], 0, 60)
+    assert (found.kind, found.group, found.order, found.why) == ("owed", "g", "o", "70 CNY: because")
+    first = '`groupbuy-ops repair retry groups/g/orders/o/payment refund --reason "WHY" --expected-version 9`'
+    assert found.next_step.startswith(first)
+
+
+def test_work_of_payments_that_follows_by_itself_is_stuck_when_it_is_late() -> None:
+    waiting = issue(pb.ISSUE_KIND_SUSPENSE, hold="h1")
+    waiting.next_attempt_time.FromMilliseconds(100_000)
+    assert list(attention([waiting], 160_000, 60)) == []
+    (found,) = attention([waiting], 161_000, 60)
+    assert found.overdue_s == 61.0
+    assert "approve-return groups/g/orders/o/payment --hold h1" in found.next_step
+
+
+def test_an_open_dispute_names_the_time_for_its_evidence() -> None:
+    dispute = issue(pb.ISSUE_KIND_DISPUTE, alarm=True, reference="dp_1")
+    dispute.next_attempt_time.FromSeconds(1_800_000_000)
+    (found,) = attention([dispute], 0, 60)
+    assert found.next_step == "submit the evidence of dispute dp_1 at the provider until 2027-01-15 08:00 UTC"
