@@ -18,8 +18,10 @@ DAY_MS = 24 * HOUR_MS
 SIMULATED, STRIPE, WECHAT = "simulated", "stripe", "wechat"
 
 #: Provider by the prefix of a payment method, which an underscore follows; the longest match decides. The payments'
-#: rules make sales of methods with the prefix `wallet`. A method without any of the prefixes has no provider.
+#: rules make sales of methods with the prefix `wallet`. A method without any of the prefixes has no provider. Each
+#: provider's own name is a prefix: a notification of a payment that nobody asked for has `{provider}_` as its method.
 PREFIXES: Mapping[str, str] = {
+    "simulated": SIMULATED,
     "card": SIMULATED,
     "wallet": SIMULATED,
     "stripe": STRIPE,
