@@ -13,6 +13,7 @@ from ops.audit.findings import Findings, Invariant
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat, SeatState
 from ops.audit.money.holds import Hold, Payment
+from ops.audit.money.provider_life import RELEASED_BY_OPERATOR
 from ops.audit.money.refunds import owed_key
 from ops.audit.money.status import status_of
 
@@ -63,7 +64,8 @@ class AcrossLogs:
         for order in {**case.placed, **group.seats, **case.group_payments.payments}:
             self._check_order(order)
         for order, payment in case.group_payments.payments.items():
-            self._check_alarms(order, payment)
+            if payment.debts or payment.declined_minor or payment.alarms or payment.hold_alarms:
+                self._check_alarms(order, payment)
         if case.group.faulted or case.group_payments.faulted:
             self._check_fault()
         for refund, command in case.refunds.items():
@@ -106,10 +108,11 @@ class AcrossLogs:
         self._check_holding(seat, payment)
         self._check_charge(seat, payment)
         self._check_release(seat, payment)
-        for call in sorted(payment.pending):
-            self._pending(
-                Invariant.ENDS_IN_TIME, order, f"the payment is {status_of(payment)}, a call is pending: {call}"
-            )
+        if payment.pending:
+            for call in sorted(payment.pending):
+                self._pending(
+                    Invariant.ENDS_IN_TIME, order, f"the payment is {status_of(payment)}, a call is pending: {call}"
+                )
         for reference, hold in payment.holds.items():
             self._check_hold(order, reference, hold, payment)
 
@@ -203,7 +206,7 @@ class AcrossLogs:
         if payment.unasked_cause >= 0 and not seat.release_requested:
             self._check_completed_before(order, payment.unasked_cause)
         for hold in captured:
-            if order not in group.members:
+            if order not in group.members or RELEASED_BY_OPERATOR in payment.references:
                 continue
             owed = group.discounted_minor(seat)
             if hold.kept != owed:

@@ -15,6 +15,9 @@ from ops.audit.findings import Invariant
 from ops.audit.money.holds import Dispute, Hold, Owed, Payment
 from ops.audit.money.refunds import Refunds, owed_key
 
+#: In Payment.references: an operator released the member instead of charging it.
+RELEASED_BY_OPERATOR = "released by an operator"
+
 
 class ProviderLife(Refunds):
     """The payments of one group, with the news of providers and the commands of operators."""
@@ -182,7 +185,9 @@ class ProviderLife(Refunds):
         if not event.operator or not event.reason:
             self._violation(Invariant.REPAIRS, f"{action} without an operator or a reason", event.order)
         self._commands.add(action)
-        if action == "adjust_ledger":
+        if action == "release_member":
+            self._payment(event.order).references[RELEASED_BY_OPERATOR] = 0
+        elif action == "adjust_ledger":
             self.proposals[event.request_id] = event.operator
         elif action == "approve_adjustment":
             proposer = self.proposals.get(event.action.approve_adjustment.proposal)
@@ -218,9 +223,10 @@ class ProviderLife(Refunds):
         self._findings.alarm(f"group {self.key} order {order}: {what}")
 
     def _capture_at_risk(self, event: Any) -> None:
-        hold = self._payment(event.order).holds.get(event.hold)
+        payment = self._payment(event.order)
+        hold = payment.holds.get(event.hold)
         if hold is not None:
-            hold.at_risk = True
+            hold.at_risk = payment.hold_alarms = True
         self._alarm(event.order, f"hold {event.hold} is about to end before its capture")
 
     def _call_given_up(self, event: Any) -> None:

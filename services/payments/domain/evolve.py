@@ -211,7 +211,7 @@ def _captured(payment: Payment, body: pb.Captured) -> None:
     if not payment.sale:
         hold.held = 0
         hold.taken += body.amount_minor
-    elif payment.external:
+    if payment.external:
         # Persons returned more than the difference to the charge: the rest is a refund of the charge.
         above = max(hold.returned - (hold.taken - body.amount_minor), 0)
         payment.refunded += above
@@ -293,7 +293,7 @@ def _refund_requested(payment: Payment, body: pb.RefundRequested) -> None:
     elif payment.sale and payment.intent is Intent.HOLD and made.hold == payment.hold:
         # A release refunds all of a sale, its settlement only a part.
         payment.intent = Intent.RELEASE if made.amount_minor >= hold.taken else Intent.CAPTURE
-        payment.to_capture = hold.taken - made.amount_minor
+        payment.to_capture = hold.taken - hold.returned - payment.disputed(made.hold) - made.amount_minor
     _add_call(payment, made)
 
 

@@ -75,8 +75,11 @@ def _charge(order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]
     if not payment.sale:
         request = events.capture_requested if hold.held else events.hold_renewed
         yield request(order, payment, amount)
-    elif hold.taken > amount:
+    elif hold.taken > amount and not hold.returned and not payment.disputes:
         yield events.refund_requested(order, payment, payment.hold, hold.taken - amount, payment.currency)
+    elif (excess := hold.taken - hold.returned - payment.disputed(payment.hold) - amount) > 0:
+        # Persons or disputes have returned a part already.
+        yield events.refund_requested(order, payment, payment.hold, excess, payment.currency)
     else:
         yield events.captured(order, payment, amount, 0)
 
@@ -101,7 +104,7 @@ def _begin_release(order: str, payment: Payment) -> PaymentEvent:
     hold = payment.holds.get(payment.hold)
     if hold is not None and hold.held:
         return events.void_requested(order, payment, payment.hold, hold.held, payment.currency)
-    if hold is not None and payment.sale:
+    if hold is not None and payment.sale and not hold.returned and not payment.disputes:
         return events.refund_requested(order, payment, payment.hold, hold.taken, payment.currency)
     if payment.action_hold:
         return events.void_requested(order, payment, payment.action_hold, 0, payment.currency)

@@ -25,6 +25,7 @@ NO_PAYMENT = "nothing of this order is pending"
 NO_CALL = "no such call is pending"
 IN_FLIGHT = "the call is in flight"
 NOT_SETTLING = "the order is not a member that could still be charged"
+CAPTURE_PENDING = "its capture is pending: resolve the call, or fail the member"
 NOT_OWED = "this sum is not owed"
 NO_REFERENCE = "the reference of the transfer is missing"
 NO_SUSPENSE = "no unexpected funds of this hold wait"
@@ -160,12 +161,14 @@ def _resolve(payments: GroupPayments, payment: Payment, order: str, body: pb.Res
 
 
 def _may_be_charged(payment: Payment) -> bool:
-    return payment.intent in (Intent.HOLD, Intent.CAPTURE) and not payment.captured and not payment.declined
+    return payment.intent is Intent.CAPTURE and not payment.captured and not payment.declined
 
 
 def _release(payments: GroupPayments, payment: Payment, order: str, body: pb.ReleaseMember, at_ms: int) -> Decided:
     if not _may_be_charged(payment):
         return NOT_SETTLING
+    if _call_of(payment, pb.OPERATION_CAPTURE, 0) is not None:
+        return CAPTURE_PENDING
 
     def release() -> Iterator[PaymentEvent]:
         yield events.release_noted(order, payment)

@@ -17,7 +17,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import DISPUTE_STATE_LOST, DISPUTE_STATE_OPEN, DISPUTE_STATE_WON, ProviderOutcome
 
 from services.payments.domain import events, owed, provider_events, unexpected_funds
-from services.payments.domain.model import GroupPayments, Intent, Payment, Record
+from services.payments.domain.model import GroupPayments, Intent, Payment, Record, reopened
 from services.payments.domain.provider_life import Dispute, DisputeStatus
 
 UNKNOWN_HOLD = "news of a hold that no order has"
@@ -74,9 +74,10 @@ def _reversed(
     payment = payments.payment(order)
     call = payment.calls.get((pb.OPERATION_REFUND, attempt)) if payment is not None else None
     if payment is not None and call is not None:
-        # It failed before its success was reported.
-        yield from owed.refund_refused(order, payment, call, body.reason, at_ms)
-        return
+        # It came back before its success was reported. Both are recorded, so that a late success changes nothing.
+        known = _currency(record, call.hold, body.currency)
+        yield events.refunded(order, call.hold, call.amount, known, call.refund, attempt)
+        record = payments.orders[order]
     by_person = (record.external or {}).get(body.reference) if not attempt else None
     paid = by_person if by_person is not None else (record.paid or {}).get(attempt)
     if paid is None:
@@ -85,10 +86,11 @@ def _reversed(
     amount = min(body.amount_minor, paid.amount) or paid.amount
     currency = _currency(record, paid.hold, body.currency)
     yield provider_events.refund_reversed(order, attempt, reference, paid, amount, currency, body.reason)
-    payment = payments.payment(order)
-    if payment is None or by_person is not None:
+    if by_person is not None:
         # A person decided on that refund. If the money is due all the same, the next steps return it.
         return
+    # Without the debt, which follows, the payment may be finished.
+    payment = payments.payment(order) or reopened(payments.orders[order])
     refund = paid.refund if payment.intent is Intent.CAPTURE else ""
     debt = payment.debt(paid.hold, refund)
     due = amount + (0 if debt is None else debt.amount) if refund else max(payment.due(paid.hold), 0)

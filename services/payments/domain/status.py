@@ -107,6 +107,5 @@ def _release(record: Record, payment: Payment) -> tuple[Status, Call | None]:
     if (call := next(voids, None)) is not None:
         return Status.VOIDING, call
     call = next(iter(payment.calls.values()), None)
-    if call is None and payment.debts:
-        return Status.OWED, None
-    return (Status.VOIDING if call is None else returning), call
+    waiting = Status.OWED if payment.debts else Status.VOIDING
+    return (waiting if call is None else returning), call

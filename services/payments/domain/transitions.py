@@ -1,4 +1,4 @@
-"""The life of a payment as a table: the events that each input leads to in each status, under the current rules version.
+"""The life of a payment as a table: the events that each input leads to in each status, under the current rules.
 Documentation, not rules.
 
 Unlike the groups' table, no decider looks this one up: `decide` works on the intent, the holds and the pending calls of

@@ -86,7 +86,12 @@ class Auditor:
         """Whether a fault explains a finding."""
         if (group, order) in self.forged:
             return True
-        return invariant is Invariant.HELD_IS_ACCOUNTED_FOR and (group, order) in self.declined_refunds
+        if (group, order) not in self.declined_refunds:
+            return False
+        # Under rules version 2 a refused refund is owed and pursued, so that nothing is excused.
+        case = self.case(group)
+        old = case is None or case.group_payments.rules_version < 2
+        return old and invariant in (Invariant.HELD_IS_ACCOUNTED_FOR, Invariant.OWED)
 
     # Topics ------------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,11 @@ def _check_owed(auditor: Auditor, key: str, order: str, case: Case) -> None:
     if (key, order) in auditor.forged:
         return
     holds = case.group_payments.payments[order].holds.values()
-    kept = sum(hold.captured - hold.own_refunds - hold.kept for hold in holds)
-    if kept not in auditor.owed((key, order)):
+    kept = sum(hold.merchants - hold.kept for hold in holds)
+    fold = case.group_payments
+    # Under version 2 every sum that is owed is in the log.
+    owed = auditor.owed((key, order)) if fold.rules_version < 2 else {fold.payments[order].owed}
+    if kept not in owed:
         raise Violation(TITLES[Invariant.HELD_IS_ACCOUNTED_FOR], key, f"{order}: {kept} is kept and not charged")
 
 
@@ -58,6 +61,8 @@ def _entries(auditor: Auditor, accounts: Iterable[Account]) -> Iterator[Statemen
             refunded_minor=account.refunded,
             open_minor=account.open,
             captures=account.captures,
+            disputed_minor=account.disputed,
+            fees_minor=account.fees,
         )
 
 

@@ -27,7 +27,9 @@ FAULTS = (
     "refund declined", "hold lapsed, reported", "hold lapsed, not reported", "second hold of one order",
     "money for an unknown order", "unexpected capture", "invalid claim", "poison record", "old schema",
     "newer schema", "defect in the rules", "forged payment event", "campaign edited", "stale campaign",
-    "dead letter",
+    "dead letter", "call stuck", "wrong configuration", "failed at the provider, proven not done", "return refused",
+    "refund reversed", "refused refund succeeded", "dispute", "refunded by hand", "refund by hand reversed",
+    "captured by hand", "voided by hand", "fee and payout", "operator",
 )  # fmt: skip
 EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields) + tuple(
     f"payment.{one.name}" for one in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields

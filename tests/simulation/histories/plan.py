@@ -25,6 +25,14 @@ PARTITIONS = 2
 NIGHTS = 0.5
 #: Share of the histories with a constant traffic.
 TRAFFIC = 0.1
+#: Share of the histories with a call that fails for days, which takes hundreds of retries.
+STUCK = 0.02
+#: What the provider, its users and operators do by themselves, and how often in one history.
+PROVIDER_LIFE = (
+    "refund_reversed", "refund_reversed", "succeeds_late", "dispute", "refund_by_hand", "end_hold_by_hand", "fee",
+    "operator", "operator", "operator",
+)  # fmt: skip
+LIVES = 5
 #: Rows of the payments' table to aim at in one history.
 AIMS = 4
 START_MS = 1_760_000_000_000
@@ -105,6 +113,12 @@ def plan(seed: int) -> Plan:
         faults.append(Fault(night.randrange(20, steps), "night", night.getrandbits(24)))
     if night.random() < TRAFFIC:
         faults.append(Fault(night.randrange(20, steps), "traffic", night.getrandbits(24)))
+    # So do these.
+    life = Random(seed ^ 0x11FE)
+    for kind in [life.choice(PROVIDER_LIFE) for _ in range(LIVES)]:
+        faults.append(Fault(life.randrange(steps // 4, steps), kind, life.getrandbits(24)))
+    if life.random() < STUCK:
+        faults.append(Fault(life.randrange(20, steps), "stuck", life.getrandbits(24)))
     faults.sort(key=lambda fault: fault.step)
     more: list[GroupPlan] = []
     for _ in range(SPARE):

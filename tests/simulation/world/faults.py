@@ -15,6 +15,7 @@ from tests.simulation.histories.plan import Fault
 from tests.simulation.world.forged_records import FORGED_EVENTS, forged_payment_event
 from tests.simulation.world.money_faults import MONEY_FAULTS
 from tests.simulation.world.processes import DeciderProcess, Out, Process
+from tests.simulation.world.provider_life import PROVIDER_LIFE
 from tests.simulation.world.shop import Act
 from tests.simulation.world.unusual_results import unusual_result
 from tests.simulation.world.world import Slot, World
@@ -304,4 +305,5 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "unusual_result": unusual_result,
     "aim": aim,
     **MONEY_FAULTS,
+    **PROVIDER_LIFE,
 }

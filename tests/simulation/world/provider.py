@@ -32,8 +32,8 @@ class Account:
     """One hold in the provider's accounts, in minor units."""
 
     __slots__ = (
-        "captured", "captures", "currency", "group", "held", "made_by", "open", "order", "pending", "reference",
-        "refunded", "released", "until_ms",
+        "captured", "captures", "currency", "disputed", "fees", "group", "held", "made_by", "open", "order", "pending",
+        "reference", "refunded", "released", "until_ms",
     )  # fmt: skip
 
     def __init__(self, reference: str, group: str, made_by: ProviderCall, until_ms: int) -> None:
@@ -46,6 +46,8 @@ class Account:
         self.pending = True
         #: The authorised amount and its parts: held = captured + released + open.
         self.held = self.captured = self.released = self.refunded = self.open = 0
+        #: Withdrawn by disputes that are open or lost.
+        self.disputed = self.fees = 0
         self.captures = 0
 
     def take_up(self, amount: int, sale: bool) -> None:
@@ -56,6 +58,11 @@ class Account:
             self.captured, self.captures = amount, 1
         else:
             self.open = amount
+
+    @property
+    def refundable(self) -> int:
+        """Taken money that can be refunded."""
+        return self.captured - self.refunded - self.disputed
 
     def release_open(self) -> None:
         """Releases the open amount. A hold that waits for its confirmation ends."""
@@ -86,6 +93,10 @@ class Provider:
         self._tries: dict[str, int] = {}
         #: The last call of each order with its group, in the order of the calls.
         self.last: dict[str, tuple[ProviderCall, str]] = {}
+        #: Called with each refund without a command that is refused, and its group.
+        self.on_refund_refused: Callable[[str, ProviderCall], None] = lambda group, call: None
+        #: Keys of calls that fail until all faults end.
+        self.stuck: set[str] = set()
         #: Pending confirmations: key -> (call, group).
         self._waiting: dict[str, tuple[ProviderCall, str]] = {}
 
@@ -103,6 +114,14 @@ class Provider:
             raise Violation("one payload a key", group, f"{name} was sent with another payload")
         tries = self._tries[name] = self._tries.get(name, 0) + 1
         count = self._coverage.count
+        if self.unwell and name in self.stuck:
+            count("fault", "call stuck")
+            return self._later(call, name, tries)
+        if self.unwell and self.roll(f"{name}/{tries}/config", 8):
+            count("fault", "wrong configuration")
+            blocked = _outcome(call)
+            blocked.not_possible.error = "no such payment for this key"
+            return blocked
         if self.unwell and self.roll(f"{name}/{tries}/lost", 70):
             count("fault", "time-out, not done")
             return self._later(call, name, tries)
@@ -112,6 +131,9 @@ class Provider:
                 count("fault", "proven absent")
                 known = _outcome(call)
                 known.absent.SetInParent()
+                if self.roll(f"{name}/error", 500):
+                    count("fault", "failed at the provider, proven not done")
+                    known.absent.error = "internal error"
             else:
                 known = self._effect(call, group, name)
             self.results[name] = known
@@ -252,11 +274,17 @@ class Provider:
             outcome.voided.hold = account.reference
 
     def _refund(self, call: ProviderCall, account: Account, outcome: ProviderOutcome, name: str) -> None:
-        if call.amount_minor > account.captured - account.refunded:
+        if call.amount_minor > account.refundable:
+            if not call.refund:
+                self.on_refund_refused(account.group, call)
             outcome.declined.reason = "above what was captured"
         elif call.refund and self.unwell and self.roll(f"{name}/refund", 100):
             self._coverage.count("fault", "refund declined")
             outcome.declined.reason = "account closed"
+        elif not call.refund and self.unwell and self.roll(f"{name}/return", 60):
+            self._coverage.count("fault", "return refused")
+            self.on_refund_refused(account.group, call)
+            outcome.declined.reason = "card expired"
         else:
             account.refunded += call.amount_minor
             outcome.refunded.hold = account.reference

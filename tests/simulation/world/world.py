@@ -67,6 +67,7 @@ class World:
         self.auditor = Auditor(self.broker, coverage)
         self.broker.watchers = [self.auditor.take, self._wake_readers]
         self.provider = Provider(plan.seed, coverage, self._report_later, self.auditor.on_capture_at_provider)
+        self.provider.on_refund_refused = self.auditor.on_refund_declined
         self.calling = PaymentEffectHandler(lambda method: self, lambda: self.broker.now_ms)
         self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: GroupPaymentsDomain()}
         self.runnable: list[Process] = []
@@ -82,6 +83,12 @@ class World:
         self.waiting: list[Waiting] = []
         #: The same for orders in a certain payment status.
         self.aims: dict[str, list[Waiting]] = {}
+        #: Keys of refunds that came back.
+        self.reversed: set[str] = set()
+        #: Holds whose fee was charged.
+        self.charged_fees: set[str] = set()
+        #: Number of operators' commands.
+        self.commands = 0
         self._numbers = 0
         #: (time, number, action)
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
@@ -314,6 +321,7 @@ class World:
 
     def _run(self) -> None:
         from tests.simulation.world import faults
+        from tests.simulation.world.provider_life import repair
 
         random, runnable = self.chance.random, self.runnable
         while True:
@@ -329,6 +337,8 @@ class World:
                     self._schedule_deadline_acts()
                 if not self.pass_time(None):
                     if self.calm:
+                        if repair(self):
+                            continue
                         return
                     self._go_on()
                 continue

@@ -1,0 +1,346 @@
+"""What the provider, its users and operators do by themselves, one function each.
+
+Each first changes the provider's accounts, so its reports are true. All are reports of version 2 of the payment rules:
+groups whose payments have version 1 are left alone. The service's state is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1.decisions_pb2 import OperatorAction, ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import (
+    DISPUTE_STATE_LOST,
+    DISPUTE_STATE_OPEN,
+    DISPUTE_STATE_WON,
+    OUTCOME_ORIGIN_NOTIFICATION,
+    OperatorCommand,
+    PaymentInput,
+    ProviderOutcome,
+)
+
+from services.payments.domain.events import idempotency_key
+from services.payments.domain.model import Payment
+from services.payments.domain.provider_life import NEVER_MS
+from tests.simulation.world.provider import Account
+from tests.simulation.world.world import World
+
+HOUR_MS = 3_600_000
+
+
+def _accounts(world: World, wanted: Callable[[Account], bool]) -> list[Account]:
+    """Accounts of groups under version 2, whose money the log knows."""
+    return [one for one in world.provider.accounts.values() if wanted(one) and _is_booked(world, one)]
+
+
+def _is_booked(world: World, account: Account) -> bool:
+    case = world.auditor.case(account.group)
+    if case is None or case.group_payments.rules_version < 2 or (account.group, account.order) in world.auditor.forged:
+        return False
+    payment = case.group_payments.payments.get(account.order)
+    hold = payment.holds.get(account.reference) if payment is not None else None
+    return hold is not None and (hold.captured, hold.refunded) == (account.captured, account.refunded)
+
+
+def _news(account: Account, **fields: Any) -> ProviderOutcome:
+    return ProviderOutcome(
+        # News often name the hold alone.
+        order=account.order if len(account.reference) % 2 else "",
+        origin=OUTCOME_ORIGIN_NOTIFICATION,
+        payment_method=account.made_by.payment_method,
+        **fields,
+    )
+
+
+def _tell(world: World, account: Account, news: ProviderOutcome, pick: int) -> None:
+    """Reports news, sometimes late and sometimes twice."""
+    for delay_ms in ((0,), (0, 5_000), (90_000,))[pick // 16 % 3]:
+        world.after(delay_ms, lambda: world.report(account.group, news))
+
+
+# Refunds that come back ---------------------------------------------------------------------------------------------
+
+
+def _reverse(world: World, pick: int) -> None:
+    """A refund that succeeded comes back."""
+    accounts = {one.reference: one for one in _accounts(world, lambda one: one.refunded > 0)}
+    found = [
+        outcome
+        for outcome in world.provider.results.values()
+        if outcome.HasField("refunded")
+        and outcome.refunded.hold in accounts
+        and 0 < outcome.refunded.amount_minor <= accounts[outcome.refunded.hold].refunded
+        and idempotency_key(_call_of(outcome)) not in world.reversed
+    ]
+    if not found:
+        return
+    outcome = found[pick % len(found)]
+    account = accounts[outcome.refunded.hold]
+    world.coverage.count("fault", "refund reversed")
+    world.reversed.add(idempotency_key(_call_of(outcome)))
+    account.refunded -= outcome.refunded.amount_minor
+    news = ProviderOutcome(order=outcome.order, operation=outcome.operation, attempt=outcome.attempt)
+    news.origin = OUTCOME_ORIGIN_NOTIFICATION
+    news.refund_reversed.hold = account.reference
+    news.refund_reversed.amount_minor = outcome.refunded.amount_minor
+    news.refund_reversed.reason = "the bank returned it"
+    _tell(world, account, news, pick)
+
+
+def _call_of(outcome: ProviderOutcome) -> ProviderCall:
+    return ProviderCall(order=outcome.order, operation=outcome.operation, attempt=outcome.attempt)
+
+
+def _succeed_late(world: World, pick: int) -> None:
+    """A refund that was refused succeeds after all."""
+    for call, group in list(world.provider.last.values()):
+        known = world.provider.results.get(idempotency_key(call))
+        account = world.provider.accounts.get(call.hold)
+        if known is None or account is None or call.operation != pb.OPERATION_REFUND or not _is_booked(world, account):
+            continue
+        if known.HasField("declined") and not call.refund and call.amount_minor <= account.refundable:
+            world.coverage.count("fault", "refused refund succeeded")
+            known.refunded.hold = account.reference
+            known.refunded.amount_minor = call.amount_minor
+            account.refunded += call.amount_minor
+            news = ProviderOutcome()
+            news.CopyFrom(known)
+            news.origin = OUTCOME_ORIGIN_NOTIFICATION
+            world.report(group, news)
+            return
+
+
+# Disputes -----------------------------------------------------------------------------------------------------------
+
+
+def _dispute(world: World, pick: int) -> None:
+    """The customer disputes a charge: perhaps first a warning, then the dispute, its date, and its end."""
+    found = _accounts(world, lambda one: one.refundable > 0)
+    if not found:
+        return
+    account = found[pick % len(found)]
+    world.coverage.count("fault", "dispute")
+    if pick & 1:
+        warning = _news(account)
+        warning.fraud_warning.hold = account.reference
+        warning.fraud_warning.warning = f"efw {account.reference}"
+        warning.fraud_warning.reason = "fraudulent card"
+        _tell(world, account, warning, pick)
+    amount = account.refundable
+    withdrawn = 0 if pick & 2 else amount
+    account.disputed += withdrawn
+    account.fees += 15 if withdrawn else 0
+    name = f"dp {account.reference} {pick}"
+    _tell(world, account, _dispute_news(account, name, amount, withdrawn, 0), pick)
+    later = _dispute_news(account, name, amount, withdrawn, world.broker.now_ms + 7 * 24 * HOUR_MS)
+    world.after(1_800_000, lambda: world.report(account.group, later))
+
+    def end() -> None:
+        news = _dispute_news(account, name, amount, withdrawn, 0)
+        won = bool(pick & 4)
+        news.dispute.state = DISPUTE_STATE_WON if won else DISPUTE_STATE_LOST
+        if won:
+            account.disputed -= withdrawn
+        _tell(world, account, news, pick)
+
+    world.after((2 + pick % 30) * HOUR_MS, end)
+
+
+def _dispute_news(account: Account, name: str, amount: int, withdrawn: int, due_ms: int) -> ProviderOutcome:
+    news = _news(account)
+    body = news.dispute
+    body.hold = account.reference
+    body.dispute = name
+    body.state = DISPUTE_STATE_OPEN
+    body.amount_minor = amount
+    body.withdrawn_minor = withdrawn
+    body.fee_minor = 15 if withdrawn else 0
+    body.reason = "product not received"
+    body.evidence_due_ms = due_ms
+    return news
+
+
+# Persons at the provider --------------------------------------------------------------------------------------------
+
+
+def _refund_by_hand(world: World, pick: int) -> None:
+    found = _accounts(world, lambda one: one.refundable > 0)
+    if found:
+        account = found[pick % len(found)]
+        amount = account.refundable if pick & 1 else max(account.refundable // 3, 1)
+        world.coverage.count("fault", "refunded by hand")
+        account.refunded += amount
+        _by_hand(world, account, pb.OPERATION_REFUND, amount, pick)
+        if pick & 2 and amount:
+            world.after(HOUR_MS, lambda: _fail_by_hand(world, account, amount, pick))
+
+
+def _fail_by_hand(world: World, account: Account, amount: int, pick: int) -> None:
+    if account.refunded < amount:
+        return
+    world.coverage.count("fault", "refund by hand reversed")
+    account.refunded -= amount
+    news = _news(account)
+    news.refund_reversed.hold = account.reference
+    news.refund_reversed.amount_minor = amount
+    news.refund_reversed.reference = f"by hand {account.reference} {pick}"
+    world.report(account.group, news)
+
+
+def _end_hold_by_hand(world: World, pick: int) -> None:
+    found = _accounts(world, lambda one: one.open > 0)
+    if not found:
+        return
+    account, amount = found[pick % len(found)], 0
+    operation = pb.OPERATION_CAPTURE if pick & 1 else pb.OPERATION_VOID
+    world.coverage.count("fault", "captured by hand" if pick & 1 else "voided by hand")
+    if pick & 1:
+        amount = account.open
+        world.provider.take(account, amount)
+    else:
+        account.release_open()
+    _by_hand(world, account, operation, amount, pick)
+
+
+def _by_hand(world: World, account: Account, operation: pb.Operation.ValueType, amount: int, pick: int) -> None:
+    news = _news(account)
+    body = news.external
+    body.hold = account.reference
+    body.operation = operation
+    body.amount_minor = amount
+    body.currency = account.currency
+    body.reference = f"by hand {account.reference} {pick}"
+    _tell(world, account, news, pick)
+
+
+def _fee(world: World, pick: int) -> None:
+    found = _accounts(world, lambda one: one.captured > 0)
+    if not found:
+        return
+    account = found[pick % len(found)]
+    world.coverage.count("fault", "fee and payout")
+    if account.reference in world.charged_fees:
+        return
+    world.charged_fees.add(account.reference)
+    account.fees += 3
+    fee, paid = _news(account), _news(account)
+    fee.fee.hold = paid.paid_out.hold = account.reference
+    fee.fee.reference = paid.paid_out.reference = f"txn {account.reference}"
+    fee.fee.amount_minor, paid.paid_out.amount_minor = 3, account.captured - 3
+    fee.fee.kind, paid.paid_out.payout = "processing", "po"
+    _tell(world, account, fee, pick)
+    _tell(world, account, paid, pick)
+
+
+def _stuck(world: World, pick: int) -> None:
+    """The next call of a kind fails until all faults end, so that it is given up."""
+
+    def stick(call: ProviderCall, group: str) -> bool:
+        wanted = (pb.OPERATION_CAPTURE, pb.OPERATION_VOID, pb.OPERATION_REFUND)[pick % 3]
+        case = world.auditor.case(group)
+        if call.operation != wanted or case is None or case.group_payments.rules_version < 2:
+            return False
+        world.provider.stuck.add(idempotency_key(call))
+        return True
+
+    world.waiting.append(stick)
+
+
+# Operators ----------------------------------------------------------------------------------------------------------
+
+
+def command(world: World, group: str, order: str, operator: str = "ann", **action: Any) -> str:
+    """Appends an operator's command; returns its request id."""
+    world.commands += 1
+    made = OperatorCommand(request_id=f"command {world.commands}", operator=operator, reason="stuck")
+    made.action.CopyFrom(OperatorAction(order=order, **action))
+    world.tell_payments(group, PaymentInput(operator=made))
+    return made.request_id
+
+
+def _live(world: World) -> Iterator[tuple[str, str, Payment]]:
+    for plan in world.plan.groups:
+        payments = world.payments_of(plan.group)
+        if payments is None or payments.rules_version < 2:
+            continue
+        for order, payment in payments.orders.items():
+            if isinstance(payment, Payment) and (plan.group, order) not in world.auditor.forged:
+                yield plan.group, order, payment
+
+
+def _operator(world: World, pick: int) -> None:
+    """An operator acts on a random payment that is not finished."""
+    found = list(_live(world))
+    if not found:
+        return
+    group, order, payment = found[pick % len(found)]
+    waiting = [one for one in found if one[2].debts or any(hold.suspense for hold in one[2].holds.values())]
+    if waiting and pick & 1:
+        group, order, payment = waiting[pick % len(waiting)]
+    world.coverage.count("fault", "operator")
+    hold = next((name for name, one in payment.holds.items() if one.suspense), payment.hold)
+    debt = next(iter(payment.debts.values()), None)
+    call = next(iter(payment.calls.values()), None)
+    match pick // 8 % 8:
+        case 0:
+            command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
+        case 1:
+            body = pb.MarkReturnedOutside(amount_minor=1, reference="transfer")
+            if debt is not None:
+                body.hold, body.refund = debt.hold, debt.refund
+                body.amount_minor = debt.amount if pick & 2 else max(debt.amount // 2, 1)
+            command(world, group, order, mark_returned_outside=body)
+        case 2:
+            command(world, group, order, approve_return=pb.ApproveReturn(hold=hold))
+        case 3:
+            command(world, group, order, keep_suspense=pb.KeepSuspense(hold=hold))
+        case 4:
+            wanted = pb.AdjustLedger(from_account=4, to_account=11, amount_minor=1 + pick % 9, currency="EUR")
+            proposal = command(world, group, order, adjust_ledger=wanted)
+            who = "ann" if pick & 2 else "bob"
+            command(world, group, order, who, approve_adjustment=pb.ApproveAdjustment(proposal=proposal))
+        case 5:
+            command(world, group, order, release_member=pb.ReleaseMember())
+        case 6:
+            command(world, group, order, fail_member=pb.FailMember())
+        case _:
+            if call is not None and call.operation == pb.OPERATION_REFUND:
+                given_up = pb.GiveUpCall(operation=call.operation, attempt=call.attempt)
+                made = ProviderCall(order=order, operation=call.operation, attempt=call.attempt)
+                known = world.provider.results.get(idempotency_key(made))
+                if known is None:
+                    # It is true: the provider will not do it any more.
+                    known = ProviderOutcome(order=order, operation=call.operation, attempt=call.attempt)
+                    known.declined.reason = "cancelled by the operator"
+                    world.provider.results[idempotency_key(made)] = known
+                if known.HasField("declined"):
+                    command(world, group, order, give_up_call=given_up)
+
+
+def repair(world: World) -> bool:
+    """At the end: operators retry what no longer follows by itself. Returns whether there was anything."""
+    found = False
+    for group, order, payment in _live(world):
+        for call in payment.calls.values():
+            if call.retry_at_ms == NEVER_MS:
+                found = True
+                body = pb.RetryCall(operation=call.operation, attempt=call.attempt)
+                command(world, group, order, retry_call=body)
+        if any(one.alarm for one in payment.debts.values()):
+            found = True
+            command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
+    return found
+
+
+PROVIDER_LIFE: dict[str, Callable[[World, int], None]] = {
+    "refund_reversed": _reverse,
+    "succeeds_late": _succeed_late,
+    "dispute": _dispute,
+    "refund_by_hand": _refund_by_hand,
+    "end_hold_by_hand": _end_hold_by_hand,
+    "fee": _fee,
+    "stuck": _stuck,
+    "operator": _operator,
+}
