@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ops.amounts import amount
 from ops.log.describe import day_and_clock
+from ops.log.tokens import without_tokens
 from ops.output import Output
 from ops.repair.advice import KINDS, commands, next_step
 
@@ -87,5 +88,5 @@ def print_repair(out: Output, repair: pb.Repair, *, dry_run: bool) -> None:
 def event_record(event: Any) -> dict[str, Any]:
     """An event of a preview as JSON."""
     kind = event.WhichOneof("body") or ""
-    content = MessageToDict(getattr(event, kind), preserving_proto_field_name=True) if kind else {}
+    content = MessageToDict(without_tokens(getattr(event, kind)), preserving_proto_field_name=True) if kind else {}
     return {"event": kind, **content}
