@@ -15,7 +15,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch images compose-test console-test upgrade-test restore-test docs audit topics certificates format proto lock wheels install-matrix release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch images compose-test console-test upgrade-test restore-test day docs audit topics certificates format proto lock wheels install-matrix release clean
 
 # Make reads options itself: `make up --keep` means its own --keep-going.
 ifneq ($(filter up,$(MAKECMDGOALS)),)
@@ -136,6 +136,9 @@ restore-test: $(READY) ## a system whose log is copied to a second broker, and g
 
 console-test: $(READY) ## the console in Debian's Chromium on a whole stack: live pages, share page, looks; ARGS="--only name --pictures"
 	$(BIN)/python -m tests.console.run $(ARGS)
+
+day: $(READY) ## a day with refunds that fail, disputes, dashboard actions, a foreign deployment and repairs; ARGS="--orders n"
+	$(BIN)/python -m tests.day.run $(ARGS)
 
 docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md, asyncapi.yaml, demo-*.svg, deploy/observe, and generated files of deploy/k8s and deploy/tools
 	$(BIN)/python -m docs.generate
