@@ -5,7 +5,7 @@ Every record of a decision log passes the chain first. Only new versions are fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -35,16 +35,11 @@ class Decision(Sealed, Protocol):
     def events(self) -> Collection[Any]: ...  # noqa: D102
 
 
-def bodies(decision: Decision, on_violation: OnViolation) -> Iterator[tuple[str, Any]]:
-    """Type and body of each event. Reports a decision without events, and an event of unknown type."""
-    if not decision.events:
-        on_violation(Invariant.VERSIONS, f"version {decision.version} has no event")
-    for event in decision.events:
-        body = event.WhichOneof("body")
-        if body is None:
-            on_violation(Invariant.VERSIONS, f"version {decision.version} has an event of unknown type")
-        else:
-            yield body, getattr(event, body)
+def no_check(decision: Sealed, body: str | None) -> str:
+    """The description of an event that no check knows."""
+    return (
+        f"version {decision.version} has an event of {f'type {body}' if body else 'unknown type'}, which no check knows"
+    )
 
 
 class Chain(Struct, array_like=True, gc=False):

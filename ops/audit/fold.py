@@ -113,13 +113,17 @@ class LogFold:
             self.records += count
             return
         taker = self._takers[topic]
+        if self._causes is None or topic not in _INBOXES:
+            for record in records:
+                self.records += 1
+                taker(record, (record.key or b"").decode(errors="replace"))
+            return
         inbox = None
         for record in records:
             self.records += 1
             key = (record.key or b"").decode(errors="replace")
-            if self._causes is not None and topic in _INBOXES:
-                inbox = self._causes.of(topic, record.partition)
-                inbox.take(record.offset, key, record.timestamp)
+            inbox = self._causes.of(topic, record.partition)
+            inbox.take(record.offset, key, record.timestamp)
             taker(record, key)
         if inbox is not None:
             inbox.fold_ready()

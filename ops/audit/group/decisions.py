@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 
-from ops.audit.chain import bodies
+from ops.audit.chain import no_check
 from ops.audit.findings import Invariant
 from ops.audit.group.closing import completion_problems, expiry_problems
 from ops.audit.group.endings import Endings
@@ -33,23 +33,29 @@ class GroupFold(Endings):
             return True
         self._at_ms = decision.time_ms
         self._cause = decision.cause
-        self._events = decision.events
+        self._events = decision.events[:]
         self._promoted = 0
-        self._to_return.clear()
         before = self.state
-        for body, event in bodies(decision, self._violation):
-            handler = self._HANDLERS.get(body)
-            if handler is None:
-                self._violation(Invariant.VERSIONS, f"version {decision.version} has {body}, which no check knows")
+        handlers = self._HANDLERS
+        for event in self._events:
+            body = event.WhichOneof("body")
+            handler = handlers.get(body) if body is not None else None
+            if handler is None or body is None:
+                self._violation(Invariant.VERSIONS, no_check(decision, body))
             else:
-                handler(self, event)
+                handler(self, getattr(event, body))
+        if not self._events:
+            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
         if self.state is GroupState.FORMING:
             self._check_forming()
         elif self.state is not before:
             self._check_closed()
-        for order in self._to_return:
-            if not self.seats[order].release_requested:
-                self._violation(Invariant.ONE_END_OF_ORDER, "lost its seat, and its release is not requested", order)
+        if self._to_return:
+            for order in self._to_return:
+                if not self.seats[order].release_requested:
+                    what = "lost its seat, and its release is not requested"
+                    self._violation(Invariant.ONE_END_OF_ORDER, what, order)
+            self._to_return.clear()
         return True
 
     def _check_forming(self) -> None:

@@ -170,7 +170,8 @@ class Membership:
             return
         if self.waiting:
             self._violation(Invariant.SEATS, "seated before the waitlist", order)
-        self._vacate(seat)
+        if seat.state is not SeatState.UNKNOWN:
+            self._vacate(seat)
         self.by_customer[customer] = self.by_customer.get(customer, 0) + 1
 
     def _seat_refused(self, event: Any) -> None:

@@ -161,6 +161,8 @@ class Payment(Struct, array_like=True):
     references: dict[str, int] = field(default_factory=dict)
     #: Pending calls that an operator has to look at, and why.
     alarms: dict[str, str] = field(default_factory=dict)
+    #: Whether a hold had unexpected funds, or was about to end before its capture.
+    hold_alarms: bool = False
     #: Refund commands that were accepted or declined, by id.
     refunds: dict[str, RefundRequest] = field(default_factory=dict)
     #: Whether the release is complete.

@@ -147,6 +147,7 @@ class Refunds:
 
     def _suspense_recorded(self, event: Any) -> None:
         payment = self._payment(event.order)
+        payment.hold_alarms = True
         if event.hold == payment.action_hold:
             payment.action_url = payment.action_hold = ""
         hold = payment.holds.get(event.hold)
