@@ -12,6 +12,7 @@ from groupbuy.payments.v1 import payments_pb2 as pb
 from groupbuy.payments.v1.payments_pb2 import PaymentState
 
 from services.payments.domain.model import GroupPayments, Intent, Payment, Record, RefundStatus
+from services.payments.domain.provider_life import DisputeStatus
 from services.payments.domain.status import Status, status
 from shared_kernel.consistency_tokens import of_payments
 
@@ -38,6 +39,12 @@ _STATES: dict[Status, PaymentState.ValueType] = {
     Status.SALE_SETTLING: pb.PAYMENT_STATE_AUTHORISED,
     Status.SALE_RETURNING: pb.PAYMENT_STATE_AUTHORISED,
     Status.OWED: pb.PAYMENT_STATE_AUTHORISED,
+}
+
+_DISPUTE_STATES = {
+    DisputeStatus.OPEN: pb.PAYMENT_DISPUTE_STATE_OPEN,
+    DisputeStatus.WON: pb.PAYMENT_DISPUTE_STATE_WON,
+    DisputeStatus.LOST: pb.PAYMENT_DISPUTE_STATE_LOST,
 }
 
 REFUND_STATES = {
@@ -68,6 +75,8 @@ class PaymentView:
     reason: str
     #: Due to the customer, but the provider declined its refund.
     owed: int
+    #: What the provider, its users and operators did: see `_provider_life`.
+    life: pb.Payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,33 @@ def payment_of(payments: GroupPayments, order: str) -> PaymentView | None:
         action_url=payment.action_url if payment is not None else "",
         reason=record.reason,
         owed=record.owed,
+        life=_provider_life(record, payment),
     )
+
+
+def _provider_life(record: Record, payment: Payment | None) -> pb.Payment:
+    """The fields of Payment about debts, disputes, suspense, and what persons did at the provider."""
+    made = pb.Payment(owed_minor=record.owed)
+    for dispute, one in sorted((record.disputes or {}).items()):
+        shown = made.disputes.add(dispute=dispute, state=_DISPUTE_STATES[one.status], amount_minor=one.amount)
+        if one.evidence_due_ms:
+            shown.evidence_due_time.CopyFrom(timestamp(one.evidence_due_ms))
+        if one.status is DisputeStatus.LOST:
+            made.disputed_minor += one.withdrawn_amount
+    made.external_refunds_minor = sum(one.amount for one in (record.external or {}).values())
+    if payment is None:
+        return made
+    for debt in payment.debts.values():
+        part = made.owed.add(
+            amount_minor=debt.amount, reason=debt.reason, alarm=debt.alarm, hold=debt.hold, refund=debt.refund
+        )
+        if debt.next_ms:
+            part.next_attempt_time.CopyFrom(timestamp(debt.next_ms))
+    made.suspense_minor = sum(hold.suspense for hold in payment.holds.values())
+    hold = payment.holds.get(payment.hold)
+    if hold is not None and hold.held and hold.capture_before_ms:
+        made.capture_before_time.CopyFrom(timestamp(hold.capture_before_ms))
+    return made
 
 
 def refund_of(payments: GroupPayments, order: str, refund: str) -> RefundView | None:
@@ -156,7 +191,7 @@ def _captured_state(captured: int, refunded: int) -> PaymentState.ValueType:
 
 def payment_message(name: str, payment: PaymentView, version: int, time_ms: int) -> pb.Payment:
     """A payment as a message. `name` is its resource name; version and time are those of its group's payments."""
-    return pb.Payment(
+    made = pb.Payment(
         name=name,
         state=payment.state,
         currency=payment.currency,
@@ -171,6 +206,8 @@ def payment_message(name: str, payment: PaymentView, version: int, time_ms: int)
         update_time=timestamp(time_ms),
         consistency_token=of_payments(name.split("/")[1], version),
     )
+    made.MergeFrom(payment.life)
+    return made
 
 
 def timestamp(time_ms: int) -> Timestamp:

@@ -75,10 +75,7 @@ def _charge(order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]
     if not payment.sale:
         request = events.capture_requested if hold.held else events.hold_renewed
         yield request(order, payment, amount)
-    elif hold.taken > amount and not hold.returned and not payment.disputes:
-        yield events.refund_requested(order, payment, payment.hold, hold.taken - amount, payment.currency)
     elif (excess := hold.taken - hold.returned - payment.disputed(payment.hold) - amount) > 0:
-        # Persons or disputes have returned a part already.
         yield events.refund_requested(order, payment, payment.hold, excess, payment.currency)
     else:
         yield events.captured(order, payment, amount, 0)

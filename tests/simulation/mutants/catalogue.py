@@ -7,7 +7,9 @@ from tests.simulation.mutants.groups import SEATS
 from tests.simulation.mutants.kernel import KERNEL
 from tests.simulation.mutants.money import MONEY
 from tests.simulation.mutants.planting import Mutant
+from tests.simulation.mutants.provider_life import PROVIDER_LIFE
 
-MUTANTS: dict[str, Mutant] = {one.name: one for one in (*SEATS, *CLOSING, *MONEY, *KERNEL)}
-if len(MUTANTS) != len(SEATS) + len(CLOSING) + len(MONEY) + len(KERNEL):
+_ALL: tuple[Mutant, ...] = (*SEATS, *CLOSING, *MONEY, *PROVIDER_LIFE, *KERNEL)
+MUTANTS: dict[str, Mutant] = {one.name: one for one in _ALL}
+if len(MUTANTS) != len(_ALL):
     raise RuntimeError("two mutants have one name")

@@ -39,7 +39,11 @@ MONEY: tuple[Mutant, ...] = (
     mutant(
         "sale_difference_kept",
         "the excess of a sale is kept",
-        (on_group_event._charge, "elif hold.taken > amount:", "elif False:"),
+        (
+            on_group_event._charge,
+            "elif (excess := hold.taken - hold.returned - payment.disputed(payment.hold) - amount) > 0:",
+            "elif False:",
+        ),
     ),
     mutant(
         "late_hold_not_voided",
@@ -54,7 +58,7 @@ MONEY: tuple[Mutant, ...] = (
     mutant(
         "release_never_reported",
         "the end of a release is not reported",
-        (next_steps._release, "if not payment.released and payment.idle():", "if False:"),
+        (next_steps._release, "if not payment.released and payment.idle() and", "if False and"),
     ),
     mutant(
         "release_ignored",

@@ -1,0 +1,295 @@
+"""Bugs planted in the rules of the provider's life: owed money, disputes, persons, suspense, operators."""
+
+from __future__ import annotations
+
+from services.payments.domain import (
+    decide,
+    evolve,
+    evolve_provider_life,
+    next_steps,
+    on_group_event,
+    on_operator_command,
+    on_provider_result,
+    on_timer,
+    owed,
+    provider_news,
+    unexpected_funds,
+)
+from services.payments.domain.model import GroupPayments, Payment
+from services.payments.domain.provider_life import Dispute
+from tests.simulation.mutants.planting import Mutant, mutant
+
+PROVIDER_LIFE: tuple[Mutant, ...] = (
+    # Money owed
+    mutant(
+        "refused_refund_forgotten", "a refused return is not owed", (owed.refund_refused, "if amount:", "if False:")
+    ),
+    mutant(
+        "owed_sum_is_the_call",
+        "the whole call is owed, although a part was returned by hand",
+        (owed.refund_refused, "max(payment.due(call.hold), 0)", "call.amount"),
+    ),
+    mutant(
+        "owed_without_end",
+        "the attempts at an owed sum have no end",
+        (owed.owe, "if failures <= len(PAUSES_MS) else 0", "if False else 1"),
+    ),
+    mutant(
+        "owed_never_retried",
+        "an owed sum has neither an attempt nor an alarm",
+        (owed.owe, "next_ms = at_ms + pause_ms if pause_ms else 0", "next_ms = 0"),
+    ),
+    mutant(
+        "owed_timer_lost",
+        "the attempt at an owed sum does not fire",
+        (on_timer.fire_due_timers, "yield from owed.request(order, payment, payment.debts[name])", "return"),
+    ),
+    mutant(
+        "owed_timer_not_set",
+        "the time of the next attempt is not kept",
+        (evolve.evolve, 'elif kind == "money_owed" and body.next_attempt_ms:', "elif False:"),
+    ),
+    mutant(
+        "released_while_owed",
+        "a release is reported while money is owed",
+        (next_steps._release, " and not payment.debts", ""),
+    ),
+    mutant(
+        "sale_charged_while_owed",
+        "a sale is charged while its difference is owed",
+        (next_steps._charge, ' and payment.debt(payment.hold, "") is None', ""),
+    ),
+    mutant(
+        "owed_sum_stays",
+        "a sum stays owed after it was returned",
+        (owed.adjust_debts, "if due < debt.amount:", "if False:"),
+    ),
+    mutant(
+        "owed_sum_refunded_as_excess",
+        "an owed sum is refunded beside its own attempts",
+        (Payment.excess, " - self.holds[reference].owed", ""),
+    ),
+    mutant(
+        "debts_of_finished_payments",
+        "a payment that owes money is finished",
+        (Payment.finished, "self.calls or self.debts or", "self.calls or"),
+    ),
+    # Refunds that come back
+    mutant(
+        "reversal_ignored",
+        "a refund that comes back is ignored",
+        (provider_news._reversed, "if paid is None:", "if True:"),
+    ),
+    mutant(
+        "reversal_not_owed",
+        "a refund that comes back is recorded and not owed",
+        (provider_news._reversed, "    if due:", "    if False:"),
+    ),
+    mutant(
+        "reversal_counted_twice",
+        "a refund comes back with each report",
+        (evolve_provider_life._refund_reversed, "(payment.paid or {}).pop(body.attempt, None)", "pass"),
+    ),
+    mutant(
+        "reversal_before_success",
+        "a refund that came back before its success was known is booked as paid",
+        (provider_news._reversed, "record = payments.orders[order]", "return"),
+    ),
+    mutant(
+        "successes_forgotten",
+        "succeeded refunds are not kept, so that none can come back",
+        (evolve._refunded, "paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor)", "pass"),
+    ),
+    mutant(
+        "late_success_ignored",
+        "a refused refund that succeeds after all is not booked",
+        (on_provider_result._late_refunded, "record is None or abandoned is None", "record is None or True"),
+    ),
+    # Disputes
+    mutant(
+        "dispute_withdraws_nothing",
+        "disputed money can be refunded",
+        (Dispute.withdrawn, "return 0 if self.status is DisputeStatus.WON else self.withdrawn_amount", "return 0"),
+    ),
+    mutant(
+        "won_dispute_keeps_money",
+        "money of a dispute that was won stays withdrawn",
+        (
+            Dispute.withdrawn,
+            "0 if self.status is DisputeStatus.WON else self.withdrawn_amount",
+            "self.withdrawn_amount",
+        ),
+    ),
+    mutant(
+        "lost_dispute_gives_money",
+        "money of a dispute that was lost is the merchant's",
+        (Dispute.withdrawn, "if self.status is DisputeStatus.WON", "if self.status is not DisputeStatus.OPEN"),
+    ),
+    mutant(
+        "dispute_reported_twice",
+        "each report of a dispute opens it again",
+        (provider_news._is_new, "return reported != (known.amount, known.withdrawn_amount, known.fee)", "return True"),
+    ),
+    mutant(
+        "dispute_never_ends",
+        "the end of a dispute is ignored",
+        (provider_news._dispute, "if known is not None and body.state in", "if False and body.state in"),
+    ),
+    mutant(
+        "dispute_ends_twice",
+        "each report of a dispute's end counts",
+        (provider_news._dispute, "if known is not None and known.status is not DisputeStatus.OPEN:", "if False:"),
+    ),
+    mutant(
+        "won_and_lost_exchanged",
+        "a lost dispute counts as won",
+        (provider_news._dispute, "won = body.state == DISPUTE_STATE_WON", "won = body.state != DISPUTE_STATE_WON"),
+    ),
+    mutant(
+        "warning_repeated",
+        "a fraud warning is recorded with each report",
+        (provider_news._fraud_warning, 'if f"warning {body.warning}" not in record.references:', "if True:"),
+    ),
+    # Persons
+    mutant(
+        "refund_by_hand_ignored",
+        "a refund by hand is not recorded",
+        (
+            provider_news._external,
+            'if f"operation {body.reference}" in record.references:',
+            "if body.operation == pb.OPERATION_REFUND:",
+        ),
+    ),
+    mutant(
+        "refund_by_hand_twice",
+        "a refund by hand counts with each report",
+        (provider_news._external, 'if f"operation {body.reference}" in record.references:', "if False:"),
+    ),
+    mutant(
+        "refund_by_hand_unbooked",
+        "a refund by hand is recorded, and the money is returned again",
+        (evolve_provider_life._external_operation, "    hold.returned += amount\n", "    pass\n"),
+    ),
+    mutant(
+        "void_by_hand_ignored",
+        "a void by hand leaves the hold open in our books",
+        (provider_news._external, "if body.operation == pb.OPERATION_VOID and payment is not None:", "if False:"),
+    ),
+    mutant(
+        "capture_by_hand_ignored",
+        "a capture by hand leaves the money out of our books",
+        (
+            provider_news._captured_by_a_person,
+            "yield from unexpected_funds.on_captured(",
+            "return\n    yield from unexpected_funds.on_captured(",
+        ),
+    ),
+    mutant(
+        "news_need_an_order",
+        "news that name the hold alone are lost",
+        (provider_news.order_of, "payments.order_of(hold) or outcome.order", "outcome.order"),
+    ),
+    mutant(
+        "whole_sale_returned_again",
+        "a release returns what a person has returned before",
+        (on_group_event._begin_release, " and not hold.returned and not payment.disputes", ""),
+    ),
+    mutant(
+        "fee_repeated",
+        "a fee is booked with each report",
+        (provider_news._fee, ' and f"fee {body.reference}" not in record.references', ""),
+    ),
+    mutant(
+        "payout_repeated",
+        "a payout is booked with each report",
+        (provider_news._paid_out, ' and f"payout {body.reference}" not in record.references', ""),
+    ),
+    mutant(
+        "references_forgotten",
+        "references of what was recorded are not kept",
+        (evolve_provider_life._remember, "(*payment.references, reference)", "payment.references"),
+    ),
+    # Holds and calls
+    mutant(
+        "lost_hold_not_told",
+        "the group is not told that a hold is lost, and counts the member",
+        (next_steps.next_steps, "elif payments.rules_version > 1:", "elif False:"),
+    ),
+    mutant(
+        "lost_hold_told_again",
+        "the group is told of a lost hold with each input",
+        (evolve_provider_life._hold_lost, "payment.lost = True", "payment.lost = False"),
+    ),
+    mutant(
+        "wrong_key_declines",
+        "a wrong key counts as a decline",
+        (
+            on_provider_result._not_possible,
+            "if not call.retry_at_ms:",
+            "yield from _declined(payments, payment, call, outcome, at_ms)\n    if False:",
+        ),
+    ),
+    # Suspense
+    mutant(
+        "suspense_never_due",
+        "unexpected funds wait for ever",
+        (evolve.evolve, 'elif kind == "suspense_recorded" and body.return_at_ms:', "elif False:"),
+    ),
+    mutant(
+        "suspense_returned_the_wrong_way",
+        "taken funds are voided, and held funds refunded",
+        (unexpected_funds.request_return, "if known.suspense_taken else", "if not known.suspense_taken else"),
+    ),
+    mutant(
+        "kept_funds_returned",
+        "funds that an operator keeps are returned all the same",
+        (evolve_provider_life._suspense_kept, "hold.suspense -= body.amount_minor", "pass"),
+    ),
+    mutant(
+        "late_sale_kept",
+        "a sale that is reported after its close is kept",
+        (on_provider_result._late_authorised, "if payments.rules_version > 1 and", "if False and"),
+    ),
+    # Operators
+    mutant(
+        "command_repeated",
+        "a command is done with each copy",
+        (on_operator_command.on_operator_command, "if command.request_id in payments.actions:", "if False:"),
+    ),
+    mutant(
+        "returned_outside_without_limit",
+        "more than is owed is marked as returned",
+        (on_operator_command._returned_outside, "not 0 < body.amount_minor <= debts[0].amount", "False"),
+    ),
+    mutant(
+        "returned_outside_stays_owed",
+        "a sum that was returned by other means is refunded again",
+        (evolve_provider_life._returned_outside, ".returned += body.amount_minor", ".returned += 0"),
+    ),
+    mutant(
+        "adjusted_by_one",
+        "one operator adjusts the ledger alone",
+        (on_operator_command._approve, "if wanted.operator == command.operator:", "if False:"),
+    ),
+    mutant(
+        "held_funds_kept",
+        "funds that are held and not taken are kept",
+        (on_operator_command._keep, "if not hold.suspense_taken:", "if False:"),
+    ),
+    mutant(
+        "member_failed_twice",
+        "a member that is charged already is failed",
+        (on_operator_command._may_be_charged, " and not payment.captured and not payment.declined", ""),
+    ),
+    # Versions
+    mutant(
+        "rules_not_recorded",
+        "the version of the rules is not in the log",
+        (decide._decide_first, "if not selected:", "if False:"),
+    ),
+    mutant(
+        "stale_timers_kept",
+        "a timer that is obsolete stays the first",
+        (GroupPayments.drop_stale_retries, "while self.timers and not self._is_set(self.timers[0]):", "while False:"),
+    ),
+)
