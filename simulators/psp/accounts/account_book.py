@@ -206,7 +206,9 @@ class AccountBook:
         """Stores the notices of a change, in the open transaction."""
         if self.notices is None:
             return
-        made = self.details.get(hold.key) if hold is not None else details.NO_DETAILS
+        made = details.NO_DETAILS
+        if hold is not None and not self.details.empty:
+            made = self.details.get(hold.key)
         change = Change(request, result, hold, at_ms, made.metadata, made.environment, made.at_ms)
         outbox.enqueue(self._db, self.notices(change))
 
@@ -261,6 +263,8 @@ class AccountBook:
         """Reason for which a refund is declined; empty: none."""
         if self.consequences.rules.refuses_refund(hold, key) and not details.by_hand(key):
             return REFUND_REFUSED
+        if not self.incidents.any_dispute:
+            return ""
         return DISPUTED if any(one.taken_minor for one in self.incidents.disputes(hold.hold)) else ""
 
     def look_up(self, key: str) -> pb.CallResult:

@@ -11,7 +11,7 @@ from simulators.psp.accounts.balance import Balance
 from simulators.psp.accounts.details import Details, DetailStore, by_hand
 from simulators.psp.accounts.holds import Hold
 from simulators.psp.accounts.incidents import Incidents
-from simulators.psp.accounts.life_rules import LifeRules
+from simulators.psp.accounts.life_rules import INCIDENT_SUFFIXES, LifeRules
 from simulators.psp.accounts.statement_entries import OWN, wire_of
 
 #: Kinds of plans. Their subjects: a refund's key, a hold, a dispute.
@@ -23,6 +23,11 @@ FAIL_REFUND, REVERSE_REFUND, DISPUTE, WARN, CLOSE_DISPUTE, LAPSE = (
     "close_dispute",
     "lapse",
 )
+
+
+def _carries_details(request: Any) -> bool:
+    """Whether a call over gRPC has more than its key, order and group."""
+    return isinstance(request, pb.AuthoriseRequest) and bool(request.environment or request.metadata)
 
 
 class Consequences:
@@ -37,7 +42,10 @@ class Consequences:
     def record(self, request: Any, result: pb.CallResult, hold: Hold, at_ms: int) -> None:
         """Records the consequences of a call or a confirmation, once for each key."""
         wire = wire_of(hold.payment_method)
-        self._add_details(request, result, hold, wire, at_ms)
+        if wire != OWN or _carries_details(request):
+            self._add_details(request, result, hold, at_ms)
+        if wire == OWN and self.rules.quiet and not hold.payment_method.endswith(INCIDENT_SUFFIXES):
+            return
         if result.status == pb.STATUS_CAPTURED or (result.status == pb.STATUS_AUTHORISED and hold.sale):
             self._take(result, hold, wire, at_ms)
         elif result.status == pb.STATUS_REFUNDED:
@@ -51,7 +59,7 @@ class Consequences:
         if self.rules.keeps_balance(wire, OWN):
             self.balance.add(wire, kind, hold.hold, source, hold.currency, amount_minor, fee_minor, at_ms)
 
-    def _add_details(self, request: Any, result: pb.CallResult, hold: Hold, wire: str, at_ms: int) -> None:
+    def _add_details(self, request: Any, result: pb.CallResult, hold: Hold, at_ms: int) -> None:
         if isinstance(request, pb.ConfirmRequest):
             return
         metadata = dict(getattr(request, "metadata", {})) or None
@@ -63,9 +71,7 @@ class Consequences:
             customer = request.customer
         if by_hand(result.key):
             metadata = {}
-        if wire != OWN or environment or metadata is not None:
-            made = Details(at_ms, environment, customer, metadata)
-            self.details.add(result.key, hold.hold, hold.order, made)
+        self.details.add(result.key, hold.hold, hold.order, Details(at_ms, environment, customer, metadata))
 
     def _take(self, result: pb.CallResult, hold: Hold, wire: str, at_ms: int) -> None:
         minor = result.amount_minor

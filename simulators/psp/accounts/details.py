@@ -53,9 +53,13 @@ class DetailStore:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        (any_,) = db.execute("SELECT EXISTS (SELECT 1 FROM call_details)").fetchone()
+        #: Whether there are none.
+        self.empty = not any_
 
     def add(self, key: str, hold: str, order: str, details: Details) -> None:
         """Stores the details of a call, in the open transaction."""
+        self.empty = False
         metadata = details.metadata
         names = (named_key(key), order) if metadata is None else (metadata.get("key", ""), metadata.get("order", ""))
         text = "" if metadata is None else json.dumps(metadata, ensure_ascii=False)

@@ -77,6 +77,9 @@ class Incidents:
         (first,) = db.execute("SELECT MIN(due_ms) FROM plans").fetchone()
         #: Time of the next plan; None: there is none.
         self.next_due_ms: int | None = first
+        (any_,) = db.execute("SELECT EXISTS (SELECT 1 FROM disputes)").fetchone()
+        #: Whether a hold was disputed.
+        self.any_dispute = bool(any_)
 
     def plan(self, due_ms: int, kind: str, subject: str) -> None:
         """Plans an incident."""
@@ -93,6 +96,7 @@ class Incidents:
 
     def save_dispute(self, dispute: Dispute) -> None:
         """Stores a dispute, or replaces it."""
+        self.any_dispute = True
         self._db.execute("INSERT OR REPLACE INTO disputes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", dispute)
 
     def dispute(self, name: str) -> Dispute | None:
