@@ -27,9 +27,12 @@ from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND
 from groupbuy.orders.v1 import orders_pb2 as o
 from groupbuy.orders.v1 import orders_pb2_grpc
 from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1 import decisions_pb2 as pd
 from groupbuy.payments.v1 import ledger_pb2 as pl
+from groupbuy.payments.v1 import operator_pb2 as po
+from groupbuy.payments.v1 import operator_pb2_grpc, payments_pb2_grpc
 from groupbuy.payments.v1 import payments_pb2 as p
-from groupbuy.payments.v1 import payments_pb2_grpc
+from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from eventlog.core.aggregate import Aggregate, decide
 from eventlog.state.database import Database
@@ -49,11 +52,12 @@ from shared_kernel.topics import CAMPAIGNS
 from tests.scenarios import facts
 from tests.scenarios import group_events as ge
 from tests.scenarios import orders as h
-from tests.scenarios.inputs import order_fact
+from tests.scenarios.inputs import captured, order_fact
 from tests.unit.groups_api import world as groups_world
 from tests.unit.orders import world as orders_world
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, place_request
 from tests.unit.payments_api import service as payments_service
+from tests.unit.payments_api.operators import OperatorView, operators
 
 NOW_S = TIME_MS // 1_000
 KEYS = Keys({"k1": bytes(32)})
@@ -276,16 +280,53 @@ class _LedgerView:
         return self.ledger.of_partition(after, most)
 
 
+#: Orders with money owed, and with a capture that has no result.
+OWED, STUCK = "6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c03", "6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c04"
+
+
+def _repairs() -> list[Message]:
+    """A valid request of each repair."""
+
+    def of(order: str, **fields: Any) -> dict[str, Any]:
+        name = f"groups/{facts.GROUP}/orders/{order}/payment"
+        return {"name": name, "request_id": REQUEST, "reason": "why"} | fields
+
+    charged = payments_service.ORDER
+    refund, capture = pd.OPERATION_REFUND, pd.OPERATION_CAPTURE
+    accounts = {"from_account": pl.LEDGER_ACCOUNT_MERCHANT, "to_account": pl.LEDGER_ACCOUNT_ADJUSTMENTS}
+    found = ProviderOutcome(operation=capture, payment_method="simulated_", **captured("found", 30))
+    return [
+        po.ListIssuesRequest(parent="groups/-", page_size=1),
+        po.RetryCallRequest(**of(OWED, operation=refund)),
+        po.GiveUpCallRequest(**of(STUCK, operation=capture, attempt=1)),
+        po.ReleaseMemberRequest(**of(STUCK)),
+        po.FailMemberRequest(**of(STUCK)),
+        po.MarkReturnedOutsideRequest(**of(OWED, amount_minor=1, reference="T1")),
+        po.ApproveReturnRequest(**of(charged, hold="stray")),
+        po.KeepSuspenseRequest(**of(charged, hold="stray")),
+        po.AdjustLedgerRequest(**of(charged, amount_minor=1, currency="CNY", **accounts)),
+        po.ApproveAdjustmentRequest(**of(charged, proposal=OTHER)),
+        po.ResolveUnknownRequest(**of(STUCK, operation=capture, attempt=1, done=True)),
+        po.FeedOutcomeRequest(name=of(charged)["name"], reason="why", outcome=found),
+    ]
+
+
 class PaymentsWorld:
     """The payments service with its real decider, the payments of one group, and the ledger in RocksDB."""
 
     def __init__(self, directory: Path) -> None:
-        self._decider = payments_service.Decider()
+        self._decider = OperatorView()
         self._inbox = payments_service.Inbox(self._decider)
         view = _LedgerView(directory / "books")
-        notifications = notifications_of(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
+        notifications = notifications_of(stripe_secrets=lambda: (SECRET,), simulated_secret=SECRET, now_s=lambda: NOW_S)
         servicer = payments_service.servicer(self._decider, self._inbox, notifications, view)
-        self.servicers = ((payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),)
+        self.servicers = (
+            (payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),
+            (
+                operator_pb2_grpc.add_OperatorServiceServicer_to_server,
+                operators(self._decider, self._inbox),
+            ),
+        )
         name = f"groups/{facts.GROUP}/orders/{payments_service.ORDER}/payment"
         parent = f"groups/{facts.GROUP}"
         self.known = {"name": [name], "parent": [parent, "groups/-"], "request_id": [REQUEST, OTHER]}
@@ -313,6 +354,7 @@ class PaymentsWorld:
             pl.GetBalancesRequest(currency="CNY"),
             pl.ListEntriesRequest(parent=parent, page_size=1),
             pl.ListEntriesRequest(parent="groups/-", start=pl.LedgerPosition(), page_size=1),
+            *_repairs(),
         )
         self.reset()
         for offset, value in enumerate(self._decider.log):
@@ -325,6 +367,9 @@ class PaymentsWorld:
         self._decider.log.clear()
         self._decider.charge(amount=1_000_000)
         self._decider.charge(order="6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c02")
+        self._decider.stray()
+        self._decider.owe(OWED)
+        self._decider.stick(STUCK)
 
     def signed(self, data: bytes, chance: random.Random) -> bytes:
         """Signs 70% of the requests that are notifications."""

@@ -25,10 +25,13 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 from groupbuy.orders.v1.orders_pb2 import Order, OrderState
-from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, ProviderCall
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_REFUND, ProviderCall
+from groupbuy.payments.v1.operator_pb2 import RetryCallRequest
+from groupbuy.payments.v1.operator_pb2_grpc import OperatorServiceStub
 
 from chassis.identity.tls import CertificateFiles
 from chassis.outside.resolve import RetryPolicy
+from chassis.routing.peer_calls import CALLER
 from devstack.certificates.ca import Authority
 from devstack.certificates.credentials import Credentials
 from devstack.stack import Stack
@@ -36,6 +39,7 @@ from eventlog.admin import acls
 from eventlog.admin.acls import Grant, Operation, Resource
 from eventlog.broker.security import Cluster, KafkaSecurity, client
 from groupbuy_client import AsyncClient, NotAllowed, Unavailable, mtls
+from groupbuy_client.transport import expecting
 from services.payments.providers.simulator_client.adapter import SimulatedProvider
 from shared_kernel.topics import ALL, BUSINESS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX
 from simulators.psp.server import SERVICE as PROVIDER_SERVICE
@@ -54,6 +58,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def credentials(stack: Stack) -> Credentials:
+    return credentials_of(stack)
+
+
+def credentials_of(stack: Stack) -> Credentials:
     assert stack.credentials is not None
     return stack.credentials
 
@@ -121,6 +129,35 @@ async def test_an_order_runs_to_its_settlement_and_the_books_are_equal(stack: St
     audited = await asyncio.to_thread(ops, stack, "audit", "--kafka", stack.kafka, "--provider", provider)
     assert audited.returncode == 0, audited.stderr
     assert '"books_equal": true' in audited.stdout
+
+
+def test_repairs_take_the_operator_from_the_certificate(stack: Stack) -> None:
+    payments = ("--payments", stack.endpoints["payments"])
+    listed = ops(stack, "repair", "list", *payments, "--json")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    name = f"groups/{uuid.uuid4()}/orders/{uuid.uuid4()}/payment"
+    unknown = ops(stack, "repair", "retry", name, "refund", "--reason", "why", *payments)
+    assert unknown.returncode == 2
+    assert "PAYMENT_NOT_FOUND" in unknown.stderr
+
+
+async def test_only_an_operator_repairs_and_nobody_names_another_operator(stack: Stack) -> None:
+    issued = credentials_of(stack).issued
+    name = f"groups/{uuid.uuid4()}/orders/{uuid.uuid4()}/payment"
+    request = RetryCallRequest(name=name, request_id=str(uuid.uuid4()), reason="why", operation=OPERATION_REFUND)
+    for identity, metadata, code in (
+        ("operator", (), grpc.StatusCode.NOT_FOUND),
+        ("operator", ((CALLER, "somebody"),), grpc.StatusCode.PERMISSION_DENIED),
+        ("support", (), grpc.StatusCode.PERMISSION_DENIED),
+        ("shop", (), grpc.StatusCode.PERMISSION_DENIED),
+    ):
+        one = issued[identity]
+        options = expecting("payments", "groupbuy.internal")
+        secure = mtls(one.certificate, one.key, one.ca)
+        async with grpc.aio.secure_channel(stack.endpoints["payments"], secure, options=options) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await OperatorServiceStub(channel).RetryCall(request, timeout=SOON_S, metadata=metadata)
+        assert caught.value.code() is code, (identity, metadata)
 
 
 async def denied(call: Awaitable[object]) -> str:
