@@ -67,7 +67,7 @@ class Observation:
             health_metrics(self.health),
             self._run_metrics,
             pause_metrics(self._watchdog.lag, self._collector_pauses),
-            call_metrics(server.pipeline, frozenset(server.names)),
+            call_metrics(server.pipeline, server.measured),
             *collectors,
         ]
         if files is not None:

@@ -102,6 +102,8 @@ class Servicer:
     add: Callable[[Any, Any], None]
     servicer: object
     full_name: str
+    #: People call it, a few times a day: the time of its calls is not measured.
+    for_people: bool = False
 
 
 class PortTaken(Exception):
@@ -139,6 +141,8 @@ class Server:
         self._counters.find_server()
         self._connections = Connections(self._counters.server_id)
         self._names = tuple(one.full_name for one in servicers)
+        #: Full names of its own services that other services call.
+        self.measured = frozenset(one.full_name for one in servicers if not one.for_people)
         self._health = health.HealthServicer()
         self._serving: bool | None = None
         self._all_partitions: bool | None = None

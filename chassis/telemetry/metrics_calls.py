@@ -16,17 +16,18 @@ _PREFIX = "ERROR_REASON_"
 _REFUSALS = ("ERROR_REASON_OVERLOADED", "ERROR_REASON_RATE_LIMITED")
 
 
-def call_metrics(pipeline: RequestPipeline, business: frozenset[str]) -> Callable[[], Iterator[Family]]:
-    """The collector of a server. `business` are the full names of its own services.
+def call_metrics(pipeline: RequestPipeline, measured: frozenset[str]) -> Callable[[], Iterator[Family]]:
+    """The collector of a server. `measured` are the full names of its services that other services call.
 
-    Methods of health, channelz and reflection are counted once they are called, and their time is not measured.
+    Other methods (health, channelz, reflection, those for people) are counted once they are called, and their time is
+    not measured.
     """
 
     def collect() -> Iterator[Family]:
         methods = {
             name: one
             for name, one in pipeline.meters.by_method.items()
-            if one.started or name.split("/")[1] in business
+            if one.started or name.split("/")[1] in measured
         }
         yield family(m.GRPC_STARTED, {_labels(name, one): one.started for name, one in methods.items()})
         handled: dict[Labels, float] = {
@@ -37,7 +38,7 @@ def call_metrics(pipeline: RequestPipeline, business: frozenset[str]) -> Callabl
         yield family(m.GRPC_HANDLED, handled)
         yield histogram_family(
             m.GRPC_SECONDS,
-            {_labels(name, one): one.seconds for name, one in methods.items() if name.split("/")[1] in business},
+            {_labels(name, one): one.seconds for name, one in methods.items() if name.split("/")[1] in measured},
         )
         kinds = {"unary": pipeline.unary, "stream": pipeline.streams, "operation": pipeline.operations}
         yield family(m.CALLS_IN_FLIGHT, {(kind,): len(calls) for kind, calls in kinds.items()})

@@ -22,6 +22,7 @@ from services.payments.ledger.processor import LedgerProcessor
 from services.payments.processors.business_events import business_events
 from services.payments.processors.decider import payment_decider
 from services.payments.processors.effects import PaymentEffectHandler
+from services.payments.processors.return_limit import ReturnLimit
 from services.payments.processors.sequencer import PaymentInboxMapper
 from services.payments.providers import registry
 from services.payments.providers.meter import NotificationMeter, ProviderMeter
@@ -47,7 +48,9 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     event_log = EventLog("services.payments.events", settings.event_lines_per_second)
     decider = payment_decider(connection, DecisionEventLog(event_log, business_events))
     calls = ProviderMeter(providers.health(), lambda method: providers.provider_for(method).name)
-    handler = PaymentEffectHandler(providers.provider_for, wall_clock_ms, calls.measure)
+    handler = PaymentEffectHandler(
+        providers.provider_for, wall_clock_ms, calls.measure, ReturnLimit(settings.returns_per_hour)
+    )
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, handler, connection)
     ledger = LedgerProcessor(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     # Decider and ledger are two consumer groups, so a partition may have a different owner in each.
@@ -74,6 +77,7 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
                 operator_pb2_grpc.add_OperatorServiceServicer_to_server,
                 OperatorServicer(decider, publisher, router=operator_router, trace_starter=trace_starter),
                 OPERATORS,
+                for_people=True,
             ),
         ),
         publisher=publisher,

@@ -84,7 +84,7 @@ def use_methods(server: Server) -> None:
         if "/grpc.channelz" in method or "/grpc.reflection" in method:
             continue  # for people, not for services
         meter.begin()
-        meter.codes = dict.fromkeys(CODES, 1)
+        meter.codes = dict.fromkeys(CODES if method.split("/")[1] in server.measured else CODES[:2], 1)
 
 
 def use_topics(spec: ServiceSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,8 @@ async def use_providers(meter: ProviderMeter) -> None:
         getattr(made, result).SetInParent()
         return made
 
-    methods = ("card_1", "stripe_1", "wechat_1")
+    # A process that moves real money refuses the simulated provider.
+    methods = ("stripe_1", "wechat_1")
     for operation in Operation.values():
         for method in methods if operation else ():
             for result in ("authorised", "declined", "retry_later"):
@@ -134,7 +135,7 @@ async def test_the_services_emit_every_metric_that_the_catalogue_gives_them(
     emitted: set[str] = set()
     for name in SERVICES:
         emitted |= names_of(await served(name, tmp_path / name, monkeypatch))
-    wanted = {one.name for one in CATALOGUE if one.source is not Source.WATCH}
+    wanted = {one.name for one in CATALOGUE if one.source in {Source.SERVICES, Source.PAYMENTS}}
     assert wanted - emitted == {CERTIFICATE_EXPIRES.name}, "it needs certificates: test_metrics_process.py"
     assert LAST_EXIT_CODE.name in emitted
 
