@@ -45,6 +45,8 @@ OF_GRPC = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE
 #: grpc.aio's client says this in place of the status when the server ends a stream that the client still writes to:
 #: https://github.com/grpc/grpc/issues/36066
 LOST_STATUS = "Internal error from Core"
+#: A watch is cancelled after WATCHED_S. The service closes connections that open and reset streams by the thousand.
+CLOSED = "Socket closed"
 
 
 class LiveMethod:
@@ -77,9 +79,11 @@ class LiveMethod:
             trailing = {name: value for name, value in metadata}  # noqa: C416 - its type is no mapping
             if "grpc-status-details-bin" not in trailing and error.code() in OF_GRPC:
                 return Outcome(error.code(), "", [])
-            if self.descriptor.client_streaming and error.details() == LOST_STATUS:
+            details = error.details() or ""
+            lost = self.descriptor.client_streaming and details == LOST_STATUS
+            if lost or (error.code() is grpc.StatusCode.UNAVAILABLE and CLOSED in details):
                 return Outcome(error.code(), "", [])
-            return Outcome(error.code(), checked(error.code(), error.details() or "", trailing), [])
+            return Outcome(error.code(), checked(error.code(), details, trailing), [])
         return Outcome(grpc.StatusCode.OK, "", answers)
 
 
