@@ -14,6 +14,7 @@ from ops.audit.group.membership import GroupState
 from tests.scenarios import group_events as ge
 from tests.scenarios import payment_events as pe
 from tests.scenarios.facts import GROUP, digest_of
+from tests.scenarios.group_events import hold_of
 from tests.unit.ops.scripted_logs import (
     DEADLINE_MS,
     OPENED_MS,
@@ -23,6 +24,7 @@ from tests.unit.ops.scripted_logs import (
     completed_group,
     expired_group,
     opening,
+    release,
     reserved,
 )
 
@@ -58,6 +60,38 @@ def orders_named(*orders: str) -> Edit:
         events[2].completed.orders.extend(orders)
 
     return edit
+
+
+def keep(count: int) -> Edit:
+    def edit(events: list[Any]) -> None:
+        del events[count:]
+
+    return edit
+
+
+def refund_request(order: str, amount: int) -> p.PaymentEvent:
+    call = p.ProviderCall(order=order, operation=p.OPERATION_REFUND, amount_minor=amount, hold=hold_of(order))
+    call.refund = "r1"
+    return p.PaymentEvent(refund_requested=p.RefundRequested(call=call))
+
+
+def owes(order: str, amount: int, *, alarm: bool = False) -> p.PaymentEvent:
+    owed = p.MoneyOwed(order=order, hold=hold_of(order), amount_minor=amount, currency="CNY", reason="no", alarm=alarm)
+    return p.PaymentEvent(money_owed=owed)
+
+
+def owed_before_release(order: str, amount: int) -> Edit:
+    return lambda events: events.insert(1, owes(order, amount, alarm=True))
+
+
+def reversed_refund(order: str, amount: int, refund: str) -> p.PaymentEvent:
+    body = p.RefundReversed(order=order, hold=hold_of(order), amount_minor=amount, currency="CNY", refund=refund)
+    return p.PaymentEvent(refund_reversed=body)
+
+
+def fee(order: str) -> p.PaymentEvent:
+    body = p.FeeCharged(order=order, hold=hold_of(order), reference="f1", amount_minor=30, currency="CNY")
+    return p.PaymentEvent(fee_charged=body)
 
 
 refused_again = ge.seat_refused("b", customer="bob", request_sha256=digest_of("b"))
@@ -176,6 +210,69 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     "a capture that never came": (Invariant.ENDS_IN_TIME, "capture b", clear),
     "an end that is not reported to the group": (Invariant.ENDS_IN_TIME, "settle d", drop(1)),
     "an event of no known kind": (Invariant.VERSIONS, "settle b", add(g.GroupEvent())),
+    # inputs
+    "other terms than the campaign's": (Invariant.FOLLOWS_INPUT, "open", put("opened.terms.max_quantity", 98)),
+    "another customer who opened it": (Invariant.FOLLOWS_INPUT, "open", put("opened.leader_customer", "zoe")),
+    "a deadline that is not its window's": (Invariant.ENDS_IN_TIME, "open", put("opened.deadline_ms", DEADLINE_MS + 1)),
+    "terms without a version of the rules": (Invariant.FOLLOWS_INPUT, "open", put("opened.terms.rules_version", 0)),
+    "a refusal with an untrue reason": (
+        Invariant.ONE_END_OF_ORDER, "refuse e", put("seat_refused.reason", g.REFUSAL_REASON_GROUP_EXPIRED),
+    ),
+    "a refusal for a price that fits": (
+        Invariant.ONE_END_OF_ORDER, "refuse e", put("seat_refused.reason", g.REFUSAL_REASON_PRICE_CHANGED),
+    ),
+    "another payment method than ordered": (
+        Invariant.FOLLOWS_INPUT, "join b", put("seat_reserved.payment_method", "card_other"),
+    ),
+    "a reservation that is longer than its window": (
+        Invariant.ENDS_IN_TIME, "join b", put("seat_reserved.reserved_until_ms", OPENED_MS + 20_000),
+    ),
+    "a hold that may end at the deadline": (
+        Invariant.ENDS_IN_TIME, "join b", put("seat_reserved.hold_until_ms", DEADLINE_MS),
+    ),
+    "a member cancelled without a request": (
+        Invariant.FOLLOWS_INPUT, "join d", add(*release("b", g.RELEASE_REASON_CANCELLED)),
+    ),
+    "a seat lost without a release": (Invariant.ONE_END_OF_ORDER, "leave c", drop(1)),
+    "a leader who is not the first member": (
+        Invariant.RIGHT_AMOUNT, "join d", add(g.GroupEvent(leader_changed=g.LeaderChanged(order="b"))),
+    ),
+    "a tier that is not announced": (Invariant.RIGHT_AMOUNT, "confirm b", drop(1)),
+    "a group that is full and goes on": (Invariant.ONE_END_OF_GROUP, "complete", keep(2)),
+    "a member whose capture is not requested": (Invariant.ONE_END_OF_ORDER, "complete", drop(4)),
+    "a cancel refused that nobody asked for": (
+        Invariant.FOLLOWS_INPUT, "refuse e", add(g.GroupEvent(cancel_refused=g.CancelRefused(order="b"))),
+    ),
+    "a group cancelled without a command": (
+        Invariant.FOLLOWS_INPUT, "join d", add(g.GroupEvent(cancelled=g.GroupCancelled(reason="no"))),
+    ),
+    # money owed and repairs
+    "a refund of more than the charge": (
+        Invariant.REFUNDS_WITHIN_CAPTURES, "capture b", add(refund_request("b", 8000)),
+    ),
+    "released with money owed": (Invariant.OWED, "gone c", owed_before_release("c", 100)),
+    "owed without an attempt or an alarm": (Invariant.OWED, "capture b", add(owes("b", 100))),
+    "owed less, and nothing reached the customer": (
+        Invariant.OWED, "capture b", add(owes("b", 100, alarm=True), owes("b", 0)),
+    ),
+    "a refund that came back and is not owed": (
+        Invariant.OWED, "capture b", add(pe.refunded("b", 100, "r1"), reversed_refund("b", 100, "r1")),
+    ),
+    "more came back than was refunded": (
+        Invariant.REFUNDS_WITHIN_CAPTURES, "capture b", add(reversed_refund("b", 100, "")),
+    ),
+    "an adjustment without two operators": (
+        Invariant.REPAIRS, "capture b", add(p.PaymentEvent(ledger_adjusted=p.LedgerAdjusted(order="b", proposal="x"))),
+    ),
+    "suspense kept without a command": (
+        Invariant.REPAIRS, "capture b",
+        add(p.PaymentEvent(suspense_kept=p.SuspenseKept(order="b", hold="hold-b", amount_minor=1, currency="CNY"))),
+    ),
+    "a dispute that ends and was not opened": (
+        Invariant.ONE_END_OF_ORDER, "capture b",
+        add(p.PaymentEvent(dispute_lost=p.DisputeLost(order="b", hold="hold-b", dispute="d1", amount_minor=5))),
+    ),
+    "a fee recorded twice": (Invariant.ONE_END_OF_ORDER, "capture b", add(fee("b"), fee("b"))),
 }  # fmt: skip
 
 
@@ -206,3 +303,44 @@ def test_an_expiry_with_enough_members_is_a_violation() -> None:
     opening(logs)
     logs.decide("expire", DEADLINE_MS, ge.expired(2))
     assert Invariant.ONE_END_OF_GROUP in logs.broken()
+
+
+def test_an_alarm_that_is_open_needs_an_operator_and_violates_nothing() -> None:
+    logs = completed_group({"capture b": add(owes("b", 100, alarm=True))})
+    report = logs.audit()
+    assert report.needs_operator
+    assert report.findings.open_alarms == [f"group {GROUP} order b: 100 of hold hold-b are owed: no"]
+    assert report.figures()["open_alarms"] == 1
+
+
+def test_an_alarm_is_closed_by_a_return_that_an_operator_recorded() -> None:
+    command = p.OperatorActed(order="b", request_id="1", operator="kim", reason="bank transfer")
+    command.action.order = "b"
+    command.action.mark_returned_outside.reference = "T-1"
+    outside = p.ReturnedOutside(
+        order="b", hold="hold-b", amount_minor=100, currency="CNY", refund="r1", reference="T-1"
+    )
+    refund = pe.refunded("b", 100, "r1")
+    owed = owes("b", 100, alarm=True)
+    owed.money_owed.refund = "r1"
+    paid = owes("b", 0)
+    paid.money_owed.refund = "r1"
+    back = add(refund, reversed_refund("b", 100, "r1"), owed)
+    repair = add(p.PaymentEvent(operator_acted=command), p.PaymentEvent(returned_outside=outside), paid)
+    assert completed_group({"capture b": back}).audit().needs_operator
+    report = completed_group({"capture b": back, "capture d": repair}).audit()
+    assert report.findings.violations == []
+    assert not report.needs_operator
+
+
+def test_a_disputed_charge_is_part_of_the_books() -> None:
+    opened = p.DisputeOpened(
+        order="b", hold="hold-b", dispute="d1", amount_minor=7900, withdrawn_minor=7900, fee_minor=1500, currency="CNY"
+    )
+    lost = p.DisputeLost(order="b", hold="hold-b", dispute="d1", amount_minor=7900, currency="CNY")
+    events = add(p.PaymentEvent(dispute_opened=opened), p.PaymentEvent(dispute_lost=lost))
+    logs = completed_group({"capture b": events})
+    assert Invariant.BOOKS_EQUAL in logs.broken()
+    logs.entries["hold-b"].disputed_minor = 7900
+    logs.entries["hold-b"].fees_minor = 1500
+    assert logs.audit().findings.violations == []
