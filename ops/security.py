@@ -31,6 +31,9 @@ class OpsSettings(KafkaSettings):
     provider_identity: SpiffeId = "spiffe://groupbuy.internal/service/provider"
     #: The SPIFFE id of the payments service.
     payments_identity: SpiffeId = "spiffe://groupbuy.internal/service/payments"
+    #: Id of the deployment, as in GROUPBUY_PAYMENTS_ENVIRONMENT: a statement's lines of other deployments are left out.
+    #: Empty: none are.
+    environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = ""
     #: Name under which repairs are recorded on a system without certificates. Default: account and machine.
     operator: Annotated[str, Field(pattern=r"^[ -~]{0,100}$")] = ""
     #: Deadline of a broker that does not answer.
@@ -63,6 +66,15 @@ def dial_payments(target: str) -> grpc.aio.Channel:
 def encrypted() -> bool:
     """Whether the environment names a certificate, so that channels use mutual TLS. Raises OpsError."""
     return not _settings().insecure
+
+
+def environments() -> frozenset[str] | None:
+    """The environments of our deployment's lines in a statement; None: of all lines. Raises OpsError.
+
+    A line without an environment may be older than the setting.
+    """
+    ours = _settings().environment
+    return frozenset({"", ours}) if ours else None
 
 
 def operator_name() -> str:

@@ -9,7 +9,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import ExportStatementRequest, Stat
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
 from ops.errors import OpsError
-from ops.security import dial_provider
+from ops.security import dial_provider, environments
 
 STATEMENT_TIMEOUT_S = 60.0
 
@@ -20,13 +20,18 @@ async def statement(provider: str) -> list[StatementEntry]:
 
 
 async def stream_statement(provider: str) -> AsyncIterator[StatementEntry]:
-    """The entries of the provider's statement, as they arrive. Raises OpsError if the provider does not answer."""
+    """The entries of our deployment in the provider's statement, as they arrive.
+
+    Raises OpsError if the provider does not answer.
+    """
+    ours = environments()
     async with dial_provider(provider) as channel:
         stub = SimProviderServiceStub(channel)
         entries = stub.ExportStatement(ExportStatementRequest(), timeout=STATEMENT_TIMEOUT_S, wait_for_ready=True)
         try:
             async for entry in entries:
-                yield entry
+                if ours is None or entry.environment in ours:
+                    yield entry
         except grpc.aio.AioRpcError as error:
             raise OpsError(
                 f"the provider at {provider} returns no statement ({error.code().name}): check that it runs there"

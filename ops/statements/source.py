@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import CANNOT_RUN, OpsError
+from ops.security import environments
 from ops.statements import holds_file, stripe_api, stripe_report, wechat_bill
 from ops.statements.collected import Statement
 from ops.statements.rows import check_sha1
@@ -51,7 +52,18 @@ def parse(given: str) -> Source:
 
 
 async def read(source: Source, since_ms: int = 0, until_ms: int = 0) -> Statement:
-    """Reads a statement as a stream. Raises OpsError with line and column."""
+    """Reads a statement as a stream, without the payments of other deployments. Raises OpsError with line and column.
+
+    The totals are those of the whole account, which the deployments share.
+    """
+    found = await _read(source, since_ms, until_ms)
+    ours = environments()
+    if ours is not None:
+        found.entries = {hold: entry for hold, entry in found.entries.items() if entry.environment in ours}
+    return found
+
+
+async def _read(source: Source, since_ms: int, until_ms: int) -> Statement:
     made = Statement(source.provider)
     if source.path is None:
         key = os.environ.get("STRIPE_API_KEY", "")
