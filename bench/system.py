@@ -22,6 +22,7 @@ from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceStub
 
 from bench.flame import entitle, recording
 from devstack.errors import DevstackError
+from devstack.product import PRODUCT, Plan
 from devstack.stack import BROKER, Stack
 from groupbuy_testing.running import RunningStack
 
@@ -31,13 +32,13 @@ CALL_S = 10.0
 
 @contextmanager
 def system(
-    environment: Mapping[str, Mapping[str, str]] | None = None, *, partitions: int = 4
+    environment: Mapping[str, Mapping[str, str]] | None = None, *, partitions: int = 4, plan: Plan = PRODUCT
 ) -> Iterator[RunningStack]:
     """A serving system. An error that the user can fix ends the program with one sentence."""
     # SIGTERM stops the system, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     directory = Path(tempfile.mkdtemp(prefix="bench-system-"))
-    running = RunningStack(Stack(directory, environment=environment, partitions=partitions))
+    running = RunningStack(Stack(directory, environment=environment, partitions=partitions, plan=plan))
     try:
         try:
             running.stack.start()

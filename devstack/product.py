@@ -15,6 +15,8 @@ from devstack.supervision import private_files
 from groupbuy_settlement import command
 
 SERVICES = ("orders", "groups", "payments")
+#: The service of stock and limits, which only the plan WITH_INVENTORY starts.
+INVENTORY = "inventory"
 PROVIDER = "provider"
 #: The addresses of the provider's HTTP interfaces (Stripe, WeChat Pay), and of the payments service's webhooks.
 PROVIDER_HTTP, WEBHOOKS = "provider_http", "payments_webhooks"
@@ -198,6 +200,17 @@ PRODUCT = Plan(
     extra_addresses=(PROVIDER_HTTP, WEBHOOKS, *METRICS),
     prepare=_prepare,
     replica=_service,
+)
+
+
+def _groups_with_inventory(layout: Layout) -> Child:
+    child = _service("groups")(layout)
+    return replace(child, environment={**child.environment, "GROUPBUY_GROUPS_INVENTORY": "true"})
+
+
+#: The product with stock and limits per customer.
+WITH_INVENTORY = replace(
+    PRODUCT, then={**PRODUCT.then, "groups": _groups_with_inventory, INVENTORY: _service(INVENTORY)}
 )
 #: The product with its console, as `make up` and `make demo` run it.
 WITH_CONSOLE = replace(

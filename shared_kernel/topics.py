@@ -35,7 +35,12 @@ CAMPAIGNS = TopicSpec(
 )
 GROUP_INBOX = TopicSpec("groups.inbox.v1", GroupInput, "group", "groups", (GROUPS_DECIDER,), 90 * DAY_MS)
 GROUP_LOG = TopicSpec(
-    "groups.group.v1", GroupDecision, "group", "groups", (PAYMENTS_SEQUENCER, ORDERS_PROJECTION), FOR_EVER
+    "groups.group.v1",
+    GroupDecision,
+    "group",
+    "groups",
+    (PAYMENTS_SEQUENCER, ORDERS_PROJECTION, INVENTORY_ROUTER),
+    FOR_EVER,
 )
 PAYMENT_INBOX = TopicSpec("payments.inbox.v1", PaymentInput, "group", "payments", (PAYMENTS_DECIDER,), 90 * DAY_MS)
 PAYMENT_LOG = TopicSpec(
@@ -72,10 +77,11 @@ REGISTRY = TopicSpec(
     (),
     FOR_EVER,
     compacted=True,
-    followers=("groups", "orders", "payments"),
+    followers=("groups", "orders", "payments", "inventory"),
 )
 
-BUSINESS = (ORDERS, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG)
+INVENTORY = (STOCK_INBOX, STOCK_LOG, ALLOWANCE_INBOX, ALLOWANCE_LOG)
+BUSINESS = (ORDERS, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG, *INVENTORY)
 ALL = (*with_dead_letters(BUSINESS), REGISTRY)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from devstack.certificates import ca
 from devstack.certificates.ca import Authority, Issued
 from devstack.kafka.secured import ADMIN, Secured
-from devstack.product import CONSOLE, PROVIDER, SERVICES, SHARE
+from devstack.product import CONSOLE, INVENTORY, PROVIDER, SERVICES, SHARE
 from devstack.supervision import private_files
 
 OPS = "ops"
@@ -43,7 +43,7 @@ class Credentials:
         if kept.exists():
             self.kafka = Secured(self.issued["kafka"], json.loads(kept.read_text(encoding="utf-8")))
         else:
-            self.kafka = Secured.generate(self.issued["kafka"], (*SERVICES, OPS, PROVISION, REDRIVE))
+            self.kafka = Secured.generate(self.issued["kafka"], (*SERVICES, INVENTORY, OPS, PROVISION, REDRIVE))
             _keep(kept, json.dumps(dict(self.kafka.passwords)))
         variables = self.environment(OPS)
         _keep(self.ops_file, "".join(f"{name}={value}\n" for name, value in variables.items()))
@@ -67,6 +67,8 @@ class Credentials:
                 **self._certificate(name),
                 "SHARE_TLS_CERTIFICATE": str(share.certificate),
                 "SHARE_TLS_KEY": str(share.key),
+                # The provider gives its statement to the operator alone.
+                "STATEMENTS": "",
             }
             # It reads Kafka with the rights of the command line, which write nothing.
             reader = {f"GROUPBUY_OPS_{key}": value for key, value in self._user(OPS).items()}

@@ -163,6 +163,18 @@ class RocksDBStore(Generic[S]):
         for name in self._index(self._low_ms):
             yield name[_DUE_HEAD:].decode()
 
+    def all_keys(self) -> Iterator[str]:
+        """Keys of all aggregates, some twice: those in memory, then those on disk. The states may change meanwhile."""
+        yield from [*self._dirty, *self._saving, *self._cache.young, *self._cache.old]
+        start = _AGGREGATE
+        while not self._closed:
+            names = self._database.keys(start, _AGGREGATE)
+            for name in names:
+                yield name[len(_AGGREGATE) :].decode()
+            if len(names) < BATCH:
+                return
+            start = names[-1] + b"\0"
+
     def _index(self, from_ms: int) -> Iterator[bytes]:
         start = _DUE + _TIME.pack(from_ms)
         while not self._closed:

@@ -15,7 +15,13 @@ from chassis.identity import policy
 from chassis.identity.peer_identity import server_name
 
 #: Ports of the pods.
-GRPC_PORTS: Mapping[str, int] = {"orders": 50051, "groups": 50052, "payments": 50053, "provider": 50054}
+GRPC_PORTS: Mapping[str, int] = {
+    "orders": 50051,
+    "groups": 50052,
+    "payments": 50053,
+    "provider": 50054,
+    "inventory": 50055,
+}
 METRICS_PORT = 9400
 WEBHOOKS_PORT = 8080
 KAFKA_PORT = 9093

@@ -10,7 +10,9 @@ from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.rpc.trace_context import TraceStarter
 from chassis.telemetry.event_log import DecisionEventLog, EventLog
 from chassis.telemetry.metrics_kernel import kernel_metrics
+from eventlog.processors.base import Processor
 from eventlog.processors.processor_group import ProcessorGroup
+from eventlog.processors.router import Router
 from eventlog.processors.sequencer import Sequencer
 from services.groups.api import links
 from services.groups.api.campaigns import CampaignServicer
@@ -18,6 +20,7 @@ from services.groups.api.groups import GroupServicer
 from services.groups.api.links import LinkServicer
 from services.groups.processors.business_events import business_events
 from services.groups.processors.decider import group_decider
+from services.groups.processors.router import AnswerRoutes
 from services.groups.processors.sequencer import GroupInboxMapper
 from services.groups.settings import GroupsSettings
 from shared_kernel import campaign_table as campaigns_of
@@ -46,8 +49,15 @@ def build(settings: GroupsSettings) -> ServiceSpec:
         decider, publisher, replicas=replicas, trace_starter=TraceStarter(settings.trace_share)
     )
     campaign_servicer = CampaignServicer(
-        campaigns, publisher, providers=capabilities_of(provider_names(settings.providers))
+        campaigns,
+        publisher,
+        providers=capabilities_of(provider_names(settings.providers)),
+        inventory=settings.inventory,
     )
+    processors: tuple[Processor, ...] = (sequencer, decider)
+    if settings.inventory:
+        sources = (topics.STOCK_LOG, topics.ALLOWANCE_LOG)
+        processors = (*processors, Router(topics.GROUPS_ROUTER, sources, AnswerRoutes(), connection))
     return ServiceSpec(
         servicers=(
             Servicer(groups_pb2_grpc.add_GroupServiceServicer_to_server, group_servicer, SERVICE),
@@ -59,8 +69,8 @@ def build(settings: GroupsSettings) -> ServiceSpec:
             ),
         ),
         publisher=publisher,
-        processors=ProcessorGroup((sequencer, decider), (campaigns, skips), (replicas.close,)),
+        processors=ProcessorGroup(processors, (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
-        collectors=(kernel_metrics((sequencer, decider), publisher),),
+        collectors=(kernel_metrics(processors, publisher),),
         thread_priorities=DECIDING,
     )

@@ -31,3 +31,6 @@ class GroupsSettings(ServiceSettings):
     #: Payment providers of this installation, of simulated, stripe and wechat, separated by commas. A campaign is
     #: refused unless one of them can take its currency, prices and window.
     providers: ProviderNames = DEFAULT_PROVIDERS
+    #: Whether this installation runs the inventory service. Without it, campaigns with stock or a limit per customer are
+    #: refused.
+    inventory: bool = False

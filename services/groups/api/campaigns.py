@@ -37,6 +37,7 @@ from services.groups.api import errors as refusals
 from services.groups.api.groups import PUBLISH_S, SOURCE
 from services.groups.api.payable import require_payable
 from services.groups.api.ports import Campaigns
+from services.groups.api.supplied import require_supplied
 from services.groups.domain.terms import problems
 from shared_kernel.api_errors import campaign_not_found
 from shared_kernel.payment_providers import CAPABILITIES, Capabilities
@@ -62,11 +63,15 @@ class CampaignServicer(CampaignServiceServicer):
         publisher: RecordPublisher,
         now_ms: Callable[[], int] = wall_clock_ms,
         providers: Sequence[Capabilities] = tuple(CAPABILITIES.values()),
+        *,
+        inventory: bool = False,
     ) -> None:
-        """`providers` are those of the installation: one of them has to be able to take a campaign."""
+        """`providers` are those of the installation: one of them has to be able to take a campaign. `inventory`: the
+        installation has the inventory service."""
         self._campaigns = campaigns
         self._publisher = publisher
         self._providers = providers
+        self._inventory = inventory
         self._now_ms = now_ms
         self._reading = CapacityLimiter(MAX_WAITING, SHARE)
         #: One lock for each id: a second call for an id sees what the first has written.
@@ -77,7 +82,8 @@ class CampaignServicer(CampaignServiceServicer):
         deadline = CallDeadline(context)
         key = request.campaign_id or str(uuid5(NAMESPACE, request.request_id))
         requested = edits.input_fields(request.campaign)
-        found = problems(requested)
+        created = edits.created(key, requested, self._now_ms())
+        found = problems(created)
         if found:
             raise refusals.bad_terms(found)
         async with self._lock(key, deadline):
@@ -85,7 +91,8 @@ class CampaignServicer(CampaignServiceServicer):
             if stored is None:
                 # A retry of a campaign that exists is not checked again: the providers may have changed.
                 require_payable(requested, self._providers)
-                stored = await self._store(key, edits.created(key, requested, self._now_ms()), deadline)
+                require_supplied(requested, inventory=self._inventory)
+                stored = await self._store(key, created, deadline)
         if edits.input_fields(stored) != requested:
             raise refusals.campaign_exists(key)
         return edits.with_etag(stored)
@@ -124,6 +131,7 @@ class CampaignServicer(CampaignServiceServicer):
             changed = edits.edited(stored, request.campaign, fields)
             if changed != stored:
                 require_payable(changed, self._providers)
+                require_supplied(changed, inventory=self._inventory)
             return changed
 
         return await self._edit(request.campaign.name, request.campaign.etag, edit, CallDeadline(context))

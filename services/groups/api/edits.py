@@ -14,7 +14,12 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, UpdateCampaignRequest
 from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import invalid_field, invalid_fields, validate
 from services.groups.api import errors as refusals
-from services.groups.domain.terms import DEFAULT_RULES_VERSION, problems
+from services.groups.domain.terms import (
+    DEFAULT_RULES_VERSION,
+    SUPPLY_RULES_VERSION,
+    needs_supply_rules,
+    problems,
+)
 
 #: Fields that only the service sets.
 OUTPUT_FIELDS = ("name", "rules_version", "revision", "create_time", "archived", "etag")
@@ -38,10 +43,15 @@ def created(key: str, requested: Campaign, now_ms: int) -> Campaign:
     """A new campaign, ready to be stored."""
     campaign = _without(requested)
     campaign.name = f"campaigns/{key}"
-    campaign.rules_version = DEFAULT_RULES_VERSION
+    campaign.rules_version = _rules_version(campaign)
     campaign.revision = 1
     campaign.create_time.FromMilliseconds(now_ms)
     return campaign
+
+
+def _rules_version(campaign: Campaign) -> int:
+    """The rules for new groups. Groups without stock, limit, start and end keep version 1, which costs them nothing."""
+    return SUPPLY_RULES_VERSION if needs_supply_rules(campaign) else DEFAULT_RULES_VERSION
 
 
 def with_etag(stored: Campaign) -> Campaign:
@@ -78,6 +88,7 @@ def edited(stored: Campaign, requested: Campaign, changed: Iterable[str]) -> Cam
         raise refusals.campaign_archived(id_of(stored.name))
     campaign = _without(stored, changed)
     campaign.MergeFrom(_without(requested, {*OUTPUT_FIELDS, *EDITABLE}.difference(changed)))
+    campaign.rules_version = max(campaign.rules_version, _rules_version(campaign))
     _require_valid(campaign)
     return campaign
 

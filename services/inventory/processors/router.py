@@ -24,17 +24,23 @@ _ALLOWANCE = frozenset({"admission_requested", "allowance_returned"})
 class InventoryRoutes(RouteMappers):
     """The mappers of the inventory router."""
 
+    def __init__(self, stocks: str = topics.STOCK_INBOX.name, allowances: str = topics.ALLOWANCE_INBOX.name) -> None:
+        """`stocks` and `allowances` are the inboxes to route to."""
+        self._inboxes = stocks, allowances
+
     def for_partition(self, topic: str, partition: int) -> RouteMapper:
         """See RouteMappers."""
-        return _GroupMapper(topic, partition)
+        return _GroupMapper(topic, partition, *self._inboxes)
 
 
 class _GroupMapper(RouteMapper):
     """Group decisions to stock items and allowances."""
 
-    def __init__(self, topic: str, partition: int) -> None:
+    def __init__(self, topic: str, partition: int, stocks: str, allowances: str) -> None:
         self._topic = topic
         self._partition = partition
+        self._stocks = stocks
+        self._allowances = allowances
 
     def decode(self, value: bytes, /) -> GroupDecision:
         """See RouteMapper."""
@@ -73,12 +79,12 @@ class _GroupMapper(RouteMapper):
             made = StockInput()
             self._name(made, asked, decision, offset)
             made.group_units.CopyFrom(asked)
-            found.append(Routed(topics.STOCK_INBOX.name, stock, made.SerializeToString()))
+            found.append(Routed(self._stocks, stock, made.SerializeToString()))
         for key, allowance in allowances.items():
             made = AllowanceInput()
             self._name(made, allowance, decision, offset)
             made.group_allowance.CopyFrom(allowance)
-            found.append(Routed(topics.ALLOWANCE_INBOX.name, key, made.SerializeToString()))
+            found.append(Routed(self._allowances, key, made.SerializeToString()))
         return found
 
     def _name(

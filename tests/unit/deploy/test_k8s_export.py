@@ -19,6 +19,7 @@ from ops.export.kubernetes_files import kubernetes_files
 from ops.export.yaml_text import documents as text_of
 from ops.main import main
 from services.groups.settings import GroupsSettings
+from services.inventory.settings import InventorySettings
 from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
 from shared_kernel.topics import ALL, GROUP_PREFIX
@@ -71,7 +72,7 @@ def test_users_have_exactly_the_rights_that_acls_check_wants() -> None:
     assert granted(permanent) == set(grants(ALL, GROUP_PREFIX))
     temporary = [*parsed("components/topics-job/user.yaml"), *parsed("temporary/redrive-user.yaml")]
     assert granted([*permanent, *temporary]) == set(grants(ALL, GROUP_PREFIX, redrive=True, provision=True))
-    assert [one["metadata"]["name"] for one in permanent] == ["groups", "ops", "orders", "payments"]
+    assert [one["metadata"]["name"] for one in permanent] == ["groups", "inventory", "ops", "orders", "payments"]
 
 
 def test_each_identity_has_a_certificate_and_servers_have_their_dns_name() -> None:
@@ -91,15 +92,15 @@ def test_ports_are_those_of_the_settings() -> None:
         "groups": GroupsSettings.model_fields["listen"].default,
         "payments": PaymentsSettings.model_fields["listen"].default,
         "provider": ProviderSettings.model_fields["listen"].default,
+        "inventory": InventorySettings.model_fields["listen"].default,
     }
     assert {name: int(one.rpartition(":")[2]) for name, one in listens.items()} == dict(identity_resources.GRPC_PORTS)
 
 
 def test_network_policies_follow_the_access_policy() -> None:
     found = {one["metadata"]["name"]: one["spec"] for one in parsed("components/network-policies/policies.yaml")}
-    assert set(found) == {
-        f"groupbuy-{one}" for one in ("default", "orders", "groups", "payments", "provider", "watch", "topics", "ops")
-    }
+    serving = ("orders", "groups", "payments", "inventory", "provider")
+    assert set(found) == {f"groupbuy-{one}" for one in ("default", *serving, "watch", "topics", "ops")}
     default = found["groupbuy-default"]
     assert default["podSelector"] == {"matchLabels": {"app.kubernetes.io/part-of": "groupbuy"}}
     assert (default["policyTypes"], "ingress" in default) == (["Ingress", "Egress"], False)

@@ -74,6 +74,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the campaign is archived."""
     ERROR_REASON_GROUP_NOT_CANCELLABLE: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION: the group is closed and cannot be cancelled."""
+    ERROR_REASON_STOCK_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """NOT_FOUND: there is no such stock item."""
+    ERROR_REASON_STOCK_EXISTS: _ErrorReason.ValueType  # 27
+    """ALREADY_EXISTS: the stock item's id is in use by a different stock item."""
+    ERROR_REASON_STOCK_BELOW_OUT: _ErrorReason.ValueType  # 28
+    """FAILED_PRECONDITION: the total would be below what is sold and leased."""
+    ERROR_REASON_STOCK_ARCHIVED: _ErrorReason.ValueType  # 29
+    """FAILED_PRECONDITION: an archived stock item can't be edited."""
     ERROR_REASON_LINK_MALFORMED: _ErrorReason.ValueType  # 40
     """INVALID_ARGUMENT: the share token is malformed."""
     ERROR_REASON_LINK_KEY_UNKNOWN: _ErrorReason.ValueType  # 41
@@ -156,6 +164,14 @@ ERROR_REASON_CAMPAIGN_ARCHIVED: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION: the campaign is archived."""
 ERROR_REASON_GROUP_NOT_CANCELLABLE: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION: the group is closed and cannot be cancelled."""
+ERROR_REASON_STOCK_NOT_FOUND: ErrorReason.ValueType  # 26
+"""NOT_FOUND: there is no such stock item."""
+ERROR_REASON_STOCK_EXISTS: ErrorReason.ValueType  # 27
+"""ALREADY_EXISTS: the stock item's id is in use by a different stock item."""
+ERROR_REASON_STOCK_BELOW_OUT: ErrorReason.ValueType  # 28
+"""FAILED_PRECONDITION: the total would be below what is sold and leased."""
+ERROR_REASON_STOCK_ARCHIVED: ErrorReason.ValueType  # 29
+"""FAILED_PRECONDITION: an archived stock item can't be edited."""
 ERROR_REASON_LINK_MALFORMED: ErrorReason.ValueType  # 40
 """INVALID_ARGUMENT: the share token is malformed."""
 ERROR_REASON_LINK_KEY_UNKNOWN: ErrorReason.ValueType  # 41

@@ -1,0 +1,234 @@
+"""A live drop on a real system: shoppers order faster than the pieces last, while processes are killed.
+
+Groups of ten are opened in turn, and their members join one after the other. What happened is read from the decision
+logs, so that the measurement adds no load to the services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import grpc
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from google.protobuf.duration_pb2 import Duration
+from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Tier
+from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceStub
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.inventory.v1.decisions_pb2 import StockDecision
+from groupbuy.inventory.v1.stocks_pb2 import CreateStockRequest, GetStockRequest, Stock
+from groupbuy.inventory.v1.stocks_pb2_grpc import StockServiceStub
+from groupbuy.orders.v1 import orders_pb2_grpc
+from groupbuy.orders.v1.orders_pb2 import WAIT_SEAT_DECIDED, PlaceOrderRequest
+
+from bench.api.load import order, quantile
+from chassis.rpc.channel_options import DIRECT
+from groupbuy_testing.running import RunningStack
+from shared_kernel import topics
+
+GROUP = 10
+CALL_S = 20.0
+#: Attempts of one order: while a process is restarted, calls fail.
+MAX_ATTEMPTS = 60
+KILLED = ("inventory", "groups")
+#: Longest wait for the last group to close and for all pieces to come home.
+DRAIN_S = 180.0
+
+
+class Drop(NamedTuple):
+    """The size of a drop."""
+
+    pieces: int
+    orders: int
+    kills: int
+    window_s: int
+    #: Calls in flight.
+    at_once: int
+
+
+def prepare(running: RunningStack, drop: Drop) -> tuple[str, str]:
+    """Creates the stock item and its campaign, and returns their names."""
+    with grpc.insecure_channel(running.endpoints["inventory"], options=DIRECT) as channel:
+        create = CreateStockRequest(
+            stock=Stock(display_name="drop", total=drop.pieces), stock_id="drop", request_id=str(uuid4())
+        )
+        stock = StockServiceStub(channel).CreateStock(create, timeout=CALL_S).name
+    offer = Campaign(
+        product="drop",
+        currency="CNY",
+        solo_price_minor=9_900,
+        tiers=[Tier(members=2, unit_price_minor=8_900), Tier(members=5, unit_price_minor=7_900)],
+        capacity=GROUP,
+        window=Duration(seconds=drop.window_s),
+        hold_window=Duration(seconds=60),
+        stock=stock,
+    )
+    request = CreateCampaignRequest(campaign=offer, campaign_id="drop", request_id=str(uuid4()))
+    return stock, CampaignServiceStub(running.groups).CreateCampaign(request, timeout=CALL_S).name
+
+
+async def sell(running: RunningStack, drop: Drop, campaign: str) -> dict[str, Any]:
+    """Places all orders while processes are killed. Returns what the callers saw."""
+    states: Counter[int] = Counter()
+    gave_up = 0
+    room = asyncio.Semaphore(drop.at_once)
+    selling = True
+
+    async with grpc.aio.insecure_channel(running.endpoints["orders"], options=DIRECT) as channel:
+        stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
+
+        async def place(request: PlaceOrderRequest) -> Any:
+            nonlocal gave_up
+            async with room:
+                for _ in range(MAX_ATTEMPTS):
+                    try:
+                        answer = (await stub.PlaceOrder(request, timeout=CALL_S)).order
+                    except grpc.aio.AioRpcError:
+                        # The same request again: its ids are derived, so it is one order.
+                        await asyncio.sleep(0.5)
+                    else:
+                        states[answer.state] += 1
+                        return answer
+            gave_up += 1
+            return None
+
+        async def group() -> None:
+            leader = await place(order(campaign, wait=WAIT_SEAT_DECIDED))
+            if leader is not None:
+                joins = [order(campaign, leader.group, WAIT_SEAT_DECIDED) for _ in range(GROUP - 1)]
+                await asyncio.gather(*(place(one) for one in joins))
+
+        async def kill() -> None:
+            chance = random.Random(1)
+            for _ in range(drop.kills):
+                await asyncio.sleep(chance.uniform(2, 5))
+                if not selling:
+                    return
+                running.stack.kill(chance.choice(KILLED))
+
+        killing = asyncio.create_task(kill())
+        began = time.monotonic()
+        pending: set[asyncio.Task[None]] = set()
+        for _ in range(drop.orders // GROUP):
+            pending.add(asyncio.create_task(group()))
+            if len(pending) >= drop.at_once:
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*pending)
+        selling = False
+        took_s = time.monotonic() - began
+        await killing
+    return {"orders": drop.orders, "gave_up": gave_up, "orders_per_s": round(drop.orders / took_s)}
+
+
+async def wait_home(running: RunningStack, stock: str) -> Stock:
+    """Waits until no group has pieces or waits for some."""
+    until = time.monotonic() + DRAIN_S
+    async with grpc.aio.insecure_channel(running.endpoints["inventory"], options=DIRECT) as channel:
+        stub: Any = StockServiceStub(channel)
+        while True:
+            try:
+                found: Stock = await stub.GetStock(GetStockRequest(name=stock), timeout=CALL_S)
+                if not found.leases and not found.waiting:
+                    return found
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.5)
+            if time.monotonic() > until:
+                raise SystemExit(f"pieces did not come home: {found}")
+            await asyncio.sleep(0.5)
+
+
+async def read_logs(running: RunningStack, drop: Drop) -> dict[str, Any]:
+    """What the decision logs say of the drop."""
+    books = _Books(drop.pieces)
+    consumer = AIOKafkaConsumer(bootstrap_servers=running.kafka, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        for topic, fold in ((topics.STOCK_LOG.name, books.stock), (topics.GROUP_LOG.name, books.group)):
+            tps = [TopicPartition(topic, partition) for partition in range(running.stack.partitions)]
+            consumer.assign(tps)
+            await consumer.seek_to_beginning(*tps)
+            ends = await consumer.end_offsets(tps)
+            while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    for record in records:
+                        fold(record.value)
+    finally:
+        await consumer.stop()
+    return books.figures()
+
+
+class _Books:
+    """A fold of the logs that shares no code with the domains."""
+
+    def __init__(self, pieces: int) -> None:
+        self._pieces = pieces
+        self._versions: dict[str, int] = {}
+        self._out: Counter[str] = Counter()
+        self.sold = self.oversold = self.leases = 0
+        #: Pieces that lay idle in groups when no piece was free for the first time.
+        self.stranded: int | None = None
+        self._charged = 0
+        self._quantity: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
+        self._waited_ms: list[float] = []
+        self._seated = 0
+
+    def _is_new(self, key: str, version: int) -> bool:
+        if version <= self._versions.get(key, 0):
+            return False
+        self._versions[key] = version
+        return True
+
+    def stock(self, value: bytes) -> None:
+        """Folds a decision of a stock item."""
+        decision = StockDecision.FromString(value)
+        if not self._is_new(f"stock {decision.stock}", decision.version):
+            return
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            if body == "leased":
+                self.leases += 1
+                self._out[event.leased.group] += event.leased.units
+            elif body == "returned":
+                self._out[event.returned.group] -= event.returned.units
+            elif body == "sold":
+                self._out[event.sold.group] -= event.sold.units
+                self.sold += event.sold.units
+        out = sum(self._out.values())
+        self.oversold = max(self.oversold, out + self.sold - self._pieces)
+
+    def group(self, value: bytes) -> None:
+        """Folds a decision of a group."""
+        decision = GroupDecision.FromString(value)
+        if not self._is_new(decision.group, decision.version):
+            return
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            if body == "seat_waitlisted":
+                self._waiting[event.seat_waitlisted.order] = decision.time_ms
+            elif body == "seat_reserved":
+                reserved = event.seat_reserved
+                self._seated += 1
+                self._quantity[reserved.order] = reserved.quantity
+                waited = self._waiting.pop(reserved.order, None)
+                if waited is not None:
+                    self._waited_ms.append(decision.time_ms - waited)
+            elif body == "member_settled":
+                self._charged += self._quantity[event.member_settled.order]
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of the drop."""
+        waited = sorted(self._waited_ms)
+        return {
+            "sold": self.sold,
+            "charged": self._charged,
+            "oversold": max(self.oversold, self._charged - self._pieces, 0),
+            "leases": self.leases,
+            "seats": self._seated,
+            "waiting_share": round(len(waited) / max(self._seated, 1), 3),
+            "seat_p99_ms": round(quantile(waited, 0.99)) if waited else 0,
+        }
