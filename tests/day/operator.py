@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 from uuid import uuid4
@@ -18,9 +19,11 @@ from chassis.routing.peer_calls import CALLER
 
 CALL_S = 20.0
 PAUSE_S = 1.0
+RETRY_S = 60.0
 ALICE, BOB = "alice", "bob"
 #: Every so many-th unexpected charge is kept, and every so many-th owed sum is returned by a bank transfer at once.
 KEPT, TRANSFERRED = 5, 4
+_TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 #: Answers after which the list is read again: another decision was faster.
 _OVERTAKEN = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED, grpc.StatusCode.NOT_FOUND})
 
@@ -42,7 +45,7 @@ class Operators:
         request.kinds.extend(kinds)  # type: ignore[arg-type] # kinds by their numbers
         found: list[pb.Issue] = []
         while True:
-            page = await self._stub.ListIssues(request, timeout=CALL_S)
+            page = await self._retried("ListIssues", request, ())
             found += page.issues
             if not page.next_page_token:
                 return found
@@ -51,19 +54,26 @@ class Operators:
     async def repair(self, operator: str, method: str, request: Any, reason: str) -> bool:
         """Makes one repair. Returns whether it was done."""
         request.request_id, request.reason = str(uuid4()), reason
+        try:
+            repair = await self._retried(method, request, ((CALLER, operator),))
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _OVERTAKEN:
+                raise
+            self.refused += 1
+            return False
+        self.accepted[repair.request_id] = (repair.operator, repair.action.WhichOneof("action") or "")
+        return True
+
+    async def _retried(self, method: str, request: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
+        """Makes a call, again while the service is not ready or the decision is late: the request id is the same."""
+        until = time.monotonic() + RETRY_S
         while True:
             try:
-                call = getattr(self._stub, method)
-                repair = await call(request, timeout=CALL_S, metadata=((CALLER, operator),))
+                return await getattr(self._stub, method)(request, timeout=CALL_S, metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    continue
-                if error.code() not in _OVERTAKEN:
+                if error.code() not in _TRANSIENT or time.monotonic() > until:
                     raise
-                self.refused += 1
-                return False
-            self.accepted[repair.request_id] = (repair.operator, repair.action.WhichOneof("action") or "")
-            return True
+            await asyncio.sleep(PAUSE_S / 5)
 
     async def attend(self) -> None:
         """Acts on issues until cancelled."""
@@ -116,4 +126,4 @@ class Operators:
     async def feed(self, payment: str, outcome: ProviderOutcome) -> None:
         """Feeds a finding of the provider's statement."""
         request = pb.FeedOutcomeRequest(name=payment, reason="balance transactions of the day", outcome=outcome)
-        await self._stub.FeedOutcome(request, timeout=CALL_S, metadata=((CALLER, BOB),))
+        await self._retried("FeedOutcome", request, ((CALLER, BOB),))

@@ -85,7 +85,9 @@ class Day:
                 await self._quiet()
             finally:
                 attending.cancel()
-                await asyncio.gather(attending, return_exceptions=True)
+                (ended,) = await asyncio.gather(attending, return_exceptions=True)
+            if isinstance(ended, Exception):
+                raise ended
             await self._close_the_books(payments)
             return await self._figures(played)
 
@@ -227,7 +229,7 @@ def main() -> int:
         with stack:
             found = asyncio.run(Day(stack, say, given.seed).run(given.orders))
             failure = str(stack.failure() or "")
-    except (DevstackError, evening.EveningFailed, NotQuiet) as error:
+    except (DevstackError, evening.EveningFailed, NotQuiet, TimeoutError) as error:
         say(str(error))
         print(json.dumps({"failed": str(error).splitlines()[0]}))
         return 1
