@@ -59,6 +59,9 @@ class PaymentsSettings(ServiceSettings):
     #: Whether real money moves. With true, test keys and the simulated provider are refused at the start; with false,
     #: live keys are. By default neither is checked.
     live: bool | None = None
+    #: Returns of unexpected funds that a process makes in one hour by itself; an operator approves further ones. 0:
+    #: none, for instance after a log was restored to an earlier time.
+    returns_per_hour: int = Field(default=60, ge=0)
     #: Seconds that a provider may take for one attempt of a call; all attempts together get twice as long.
     call_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     #: Address of the simulated provider, which moves no money. Empty: its payment methods, card_ and wallet_, are

@@ -28,6 +28,7 @@ from eventlog.records.envelope import headers
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.events import OPERATIONS, calls_of, idempotency_key
 from services.payments.domain.model import GroupPayments
+from services.payments.processors.return_limit import ReturnLimit
 from services.payments.providers.port import ExpiringIdempotency
 from shared_kernel.call_header import HEADER as CALL_HEADER
 from shared_kernel.call_header import CallTiming
@@ -121,9 +122,15 @@ class PaymentEffectHandler:
     decode = staticmethod(PaymentDecision.FromString)
 
     def __init__(
-        self, provider_for: Callable[[str], PerformsCalls], now_ms: Callable[[], int], measure: Measure | None = None
+        self,
+        provider_for: Callable[[str], PerformsCalls],
+        now_ms: Callable[[], int],
+        measure: Measure | None = None,
+        returns: ReturnLimit | None = None,
     ) -> None:
-        """`provider_for` finds the adapter of a payment method; `measure` waits for the outcome of each call."""
+        """`provider_for` finds the adapter of a payment method; `measure` waits for the outcome of each call; `returns`
+        limits the returns of unexpected funds."""
+        self._returns = returns
         self._provider_for = provider_for
         self._measure = measure or _unmeasured
         self._now_ms = now_ms
@@ -182,6 +189,10 @@ class PaymentEffectHandler:
         return EffectResult(value, made)
 
     async def _outcome(self, group: str, call: ProviderCall) -> ProviderOutcome:
+        if call.returns_suspense and self._returns is not None:
+            refused = self._returns.refuse(call, self._now_ms())
+            if refused is not None:
+                return refused
         provider = self._provider_for(call.payment_method)
         # Without old calls, which is the usual case, the key need not be built.
         key = idempotency_key(call) if self._old else ""
