@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from services.payments.domain import (
-    decide,
     evolve,
     evolve_provider_life,
     next_steps,
@@ -12,6 +11,7 @@ from services.payments.domain import (
     on_provider_result,
     on_timer,
     owed,
+    provider_events,
     provider_news,
     unexpected_funds,
 )
@@ -22,17 +22,19 @@ from tests.simulation.mutants.planting import Mutant, mutant
 PROVIDER_LIFE: tuple[Mutant, ...] = (
     # Money owed
     mutant(
-        "refused_refund_forgotten", "a refused return is not owed", (owed.refund_refused, "if amount:", "if False:")
+        "refused_refund_counts_as_paid",
+        "a refused return counts as paid",
+        (
+            owed.refund_refused,
+            "yield events.refund_declined(order, call.refund, reason, call.amount, digest, call.attempt)",
+            "yield events.refunded(order, call.hold, call.amount, payment.currency, call.refund, call.attempt)\n"
+            "    return",
+        ),
     ),
     mutant(
-        "owed_sum_is_the_call",
-        "the whole call is owed, although a part was returned by hand",
-        (owed.refund_refused, "max(payment.due(call.hold), 0)", "call.amount"),
-    ),
-    mutant(
-        "owed_without_end",
-        "the attempts at an owed sum have no end",
-        (owed.owe, "if failures <= len(PAUSES_MS) else 0", "if False else 1"),
+        "owed_without_alarm",
+        "a refund that is given up raises no alarm",
+        (on_operator_command._alarmed, "0, alarm=True", "0, alarm=False"),
     ),
     mutant(
         "owed_never_retried",
@@ -65,11 +67,6 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         (owed.adjust_debts, "if due < debt.amount:", "if False:"),
     ),
     mutant(
-        "owed_sum_refunded_as_excess",
-        "an owed sum is refunded beside its own attempts",
-        (Payment.excess, " - self.holds[reference].owed", ""),
-    ),
-    mutant(
         "debts_of_finished_payments",
         "a payment that owes money is finished",
         (Payment.finished, "self.calls or self.debts or", "self.calls or"),
@@ -91,11 +88,6 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         (evolve_provider_life._refund_reversed, "(payment.paid or {}).pop(body.attempt, None)", "pass"),
     ),
     mutant(
-        "reversal_before_success",
-        "a refund that came back before its success was known is booked as paid",
-        (provider_news._reversed, "record = payments.orders[order]", "return"),
-    ),
-    mutant(
         "successes_forgotten",
         "succeeded refunds are not kept, so that none can come back",
         (evolve._refunded, "paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor)", "pass"),
@@ -105,7 +97,17 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "a refused refund that succeeds after all is not booked",
         (on_provider_result._late_refunded, "record is None or abandoned is None", "record is None or True"),
     ),
+    mutant(
+        "reversal_in_part",
+        "a part of a refund that comes back is booked",
+        (provider_news._reversed, "min(body.amount_minor, paid.amount) or paid.amount", "1"),
+    ),
     # Disputes
+    mutant(
+        "withdrawn_not_booked",
+        "a dispute withdraws nothing in our books",
+        (provider_events.dispute_opened, "minor(news.withdrawn_minor)", "0"),
+    ),
     mutant(
         "dispute_withdraws_nothing",
         "disputed money can be refunded",
@@ -124,11 +126,6 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "lost_dispute_gives_money",
         "money of a dispute that was lost is the merchant's",
         (Dispute.withdrawn, "if self.status is DisputeStatus.WON", "if self.status is not DisputeStatus.OPEN"),
-    ),
-    mutant(
-        "dispute_reported_twice",
-        "each report of a dispute opens it again",
-        (provider_news._is_new, "return reported != (known.amount, known.withdrawn_amount, known.fee)", "return True"),
     ),
     mutant(
         "dispute_never_ends",
@@ -171,11 +168,6 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         (evolve_provider_life._external_operation, "    hold.returned += amount\n", "    pass\n"),
     ),
     mutant(
-        "void_by_hand_ignored",
-        "a void by hand leaves the hold open in our books",
-        (provider_news._external, "if body.operation == pb.OPERATION_VOID and payment is not None:", "if False:"),
-    ),
-    mutant(
         "capture_by_hand_ignored",
         "a capture by hand leaves the money out of our books",
         (
@@ -209,25 +201,10 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "references of what was recorded are not kept",
         (evolve_provider_life._remember, "(*payment.references, reference)", "payment.references"),
     ),
-    # Holds and calls
     mutant(
-        "lost_hold_not_told",
-        "the group is not told that a hold is lost, and counts the member",
-        (next_steps.next_steps, "elif payments.rules_version > 1:", "elif False:"),
-    ),
-    mutant(
-        "lost_hold_told_again",
-        "the group is told of a lost hold with each input",
-        (evolve_provider_life._hold_lost, "payment.lost = True", "payment.lost = False"),
-    ),
-    mutant(
-        "wrong_key_declines",
-        "a wrong key counts as a decline",
-        (
-            on_provider_result._not_possible,
-            "if not call.retry_at_ms:",
-            "yield from _declined(payments, payment, call, outcome, at_ms)\n    if False:",
-        ),
+        "fee_with_the_wrong_sign",
+        "a fee is booked as income",
+        (provider_events.fee_charged, "signed(news.amount_minor)", "signed(-news.amount_minor)"),
     ),
     # Suspense
     mutant(
@@ -251,6 +228,16 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         (on_provider_result._late_authorised, "if payments.rules_version > 1 and", "if False and"),
     ),
     # Operators
+    mutant(
+        "reason_not_recorded",
+        "the reason of a command is not recorded",
+        (provider_events.operator_acted, "body.reason = command.reason", 'body.reason = ""'),
+    ),
+    mutant(
+        "transfer_without_reference",
+        "the reference of a transfer is not recorded",
+        (provider_events.returned_outside, "body.reference = reference", 'body.reference = ""'),
+    ),
     mutant(
         "command_repeated",
         "a command is done with each copy",
@@ -276,17 +263,7 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "funds that are held and not taken are kept",
         (on_operator_command._keep, "if not hold.suspense_taken:", "if False:"),
     ),
-    mutant(
-        "member_failed_twice",
-        "a member that is charged already is failed",
-        (on_operator_command._may_be_charged, " and not payment.captured and not payment.declined", ""),
-    ),
-    # Versions
-    mutant(
-        "rules_not_recorded",
-        "the version of the rules is not in the log",
-        (decide._decide_first, "if not selected:", "if False:"),
-    ),
+    # Timers
     mutant(
         "stale_timers_kept",
         "a timer that is obsolete stays the first",

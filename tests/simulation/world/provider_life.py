@@ -94,21 +94,49 @@ def _call_of(outcome: ProviderOutcome) -> ProviderCall:
 
 
 def _succeed_late(world: World, pick: int) -> None:
-    """A refund that was refused succeeds after all."""
-    for call, group in list(world.provider.last.values()):
+    """The next return that is refused succeeds after all."""
+
+    def succeed(call: ProviderCall, group: str) -> bool:
         known = world.provider.results.get(idempotency_key(call))
-        account = world.provider.accounts.get(call.hold)
-        if known is None or account is None or call.operation != pb.OPERATION_REFUND or not _is_booked(world, account):
+        refused = known is not None and known.HasField("declined") and call.operation == pb.OPERATION_REFUND
+        if refused and not call.refund:
+            world.after(1 + pick % 200_000, lambda: _report_late_success(world, call, group))
+            return True
+        return False
+
+    world.waiting.append(succeed)
+
+
+def _report_late_success(world: World, call: ProviderCall, group: str) -> None:
+    known = world.provider.results[idempotency_key(call)]
+    account = world.provider.accounts[call.hold]
+    if not known.HasField("declined") or not _is_booked(world, account) or call.amount_minor > account.refundable:
+        return
+    world.coverage.count("fault", "refused refund succeeded")
+    known.refunded.hold = account.reference
+    known.refunded.amount_minor = call.amount_minor
+    account.refunded += call.amount_minor
+    news = ProviderOutcome()
+    news.CopyFrom(known)
+    news.origin = OUTCOME_ORIGIN_NOTIFICATION
+    world.report(group, news)
+
+
+def _late_sale(world: World, pick: int) -> None:
+    """A shopper pays a prepayment that was closed."""
+    for account in world.provider.accounts.values():
+        case = world.auditor.case(account.group)
+        payment = case.group_payments.payments.get(account.order) if case is not None else None
+        if case is None or case.group_payments.rules_version < 2 or payment is None or "hold" in payment.pending:
             continue
-        if known.HasField("declined") and not call.refund and call.amount_minor <= account.refundable:
-            world.coverage.count("fault", "refused refund succeeded")
-            known.refunded.hold = account.reference
-            known.refunded.amount_minor = call.amount_minor
-            account.refunded += call.amount_minor
+        call = account.made_by
+        if call.operation == pb.OPERATION_SALE and not (account.held or account.pending):
+            world.coverage.count("fault", "sale after its close")
+            known = world.provider.paid(call, account)
             news = ProviderOutcome()
             news.CopyFrom(known)
             news.origin = OUTCOME_ORIGIN_NOTIFICATION
-            world.report(group, news)
+            _tell(world, account, news, pick)
             return
 
 
@@ -256,7 +284,8 @@ def command(world: World, group: str, order: str, operator: str = "ann", **actio
     world.commands += 1
     made = OperatorCommand(request_id=f"command {world.commands}", operator=operator, reason="stuck")
     made.action.CopyFrom(OperatorAction(order=order, **action))
-    world.tell_payments(group, PaymentInput(operator=made))
+    for _ in range(1 + (world.commands % 3 == 0)):
+        world.tell_payments(group, PaymentInput(operator=made))
     return made.request_id
 
 
@@ -290,7 +319,7 @@ def _operator(world: World, pick: int) -> None:
             body = pb.MarkReturnedOutside(amount_minor=1, reference="transfer")
             if debt is not None:
                 body.hold, body.refund = debt.hold, debt.refund
-                body.amount_minor = debt.amount if pick & 2 else max(debt.amount // 2, 1)
+                body.amount_minor = (debt.amount, debt.amount, max(debt.amount // 2, 1), debt.amount + 1)[pick // 2 % 4]
             command(world, group, order, mark_returned_outside=body)
         case 2:
             command(world, group, order, approve_return=pb.ApproveReturn(hold=hold))
@@ -337,6 +366,7 @@ def repair(world: World) -> bool:
 PROVIDER_LIFE: dict[str, Callable[[World, int], None]] = {
     "refund_reversed": _reverse,
     "succeeds_late": _succeed_late,
+    "late_sale": _late_sale,
     "dispute": _dispute,
     "refund_by_hand": _refund_by_hand,
     "end_hold_by_hand": _end_hold_by_hand,
