@@ -17,16 +17,17 @@ from eventlog.broker.group_members import Member, describe_members
 from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.runtime.wall_clock import wall_clock_ms
-from shared_kernel.topics import ALL
+from shared_kernel.topics import ALL, OF_INVENTORY
 
 CLIENT = "groupbuy-ops"
 #: Seconds to read the next record of all partitions of one group.
 _NEXT_S = 5.0
 
-#: Topics by consumer group.
+#: Topics by consumer group. The groups of the inventory service are not watched: most installations do not run it, and
+#: a group without members would be an alarm there.
 READERS: dict[str, tuple[str, ...]] = {
     reader: tuple(spec.name for spec in ALL if reader in spec.readers)
-    for reader in sorted({reader for spec in ALL for reader in spec.readers})
+    for reader in sorted({reader for spec in ALL for reader in spec.readers} - OF_INVENTORY)
 }
 
 

@@ -28,7 +28,7 @@ from shared_kernel.topics import ALL
 
 pytestmark = pytest.mark.timeout(300)
 
-SERVICES = ("orders", "groups", "payments")
+SERVICES = ("orders", "groups", "payments", "inventory")
 TEMPORARY = ("redrive", "provision")
 PRINCIPALS = (*SERVICES, "ops", *TEMPORARY)
 TOPICS = [spec.name for spec in ALL]

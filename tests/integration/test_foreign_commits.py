@@ -20,7 +20,9 @@ from tests.waiting import wait_for_async
 pytestmark = pytest.mark.timeout(300)
 EMPTY_S = 40.0
 
-READERS = sorted({(reader, topic.name) for topic in topics.ALL for reader in topic.readers})
+READERS = sorted(
+    {(reader, topic.name) for topic in topics.ALL for reader in topic.readers if reader not in topics.OF_INVENTORY}
+)
 
 
 async def commit(kafka: str, group: str, topic: str, partitions: int, beyond: int = 0) -> None:
