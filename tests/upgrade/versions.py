@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tools.distributions import FOLDERS, ROOT
 
-#: The older version as long as no release has a tag: the first commit whose processes have metrics. It has the topics,
-#: state stamps and settings that the next release is upgraded from.
-OLDER = "62785b26646242451cb93a09ee9b941100d4e354"
+#: The older version as long as no release has a tag: one of the first commits whose processes have metrics. It has
+#: the topics, state stamps and settings that the next release is upgraded from.
+OLDER = "0c7126aa25ba2abae46c637893028c53fb57d51b"
 #: A path of the caller would come before the installed wheels; Python ignores an empty one.
 OWN_IMPORTS = {"PYTHONPATH": ""}
 #: The distributions that a service needs.
