@@ -40,6 +40,8 @@ from tests import evening
 ORDERS = 200
 PARTITIONS = 8
 QUIET_S = 150.0
+#: Longest time of one command.
+COMMAND_S = 300.0
 #: Slow enough that calls are in flight when the services are killed.
 PROVIDER_SETTINGS = {"GROUPBUY_SIMPROVIDER_LATENCY_MIN_MS": "200", "GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "1500"}
 #: Loses its state. The others keep theirs, which is that of another cluster.
@@ -56,7 +58,7 @@ def ops(*arguments: str) -> dict[str, Any]:
     """Runs a command of `groupbuy-ops`. Returns its exit code, its last line of JSON, and its seconds."""
     began = time.monotonic()
     done = subprocess.run(
-        command("ops.main", *arguments, "--json"), capture_output=True, text=True, check=False, timeout=120
+        command("ops.main", *arguments, "--json"), capture_output=True, text=True, check=False, timeout=COMMAND_S
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
