@@ -16,6 +16,7 @@ from groupbuy.groups.v1.links_pb2 import ResolveShareLinkResponse
 from PIL import Image
 
 from chassis.admission.rate_limit import RateLimit
+from chassis.identity.policy import FILE, read
 from console.settings import ConsoleSettings
 from console.share import application
 from console.share.application import SharePages
@@ -215,3 +216,13 @@ def test_the_address_in_the_shop_is_escaped() -> None:
     found = join_address("https://s.example/?g={group}&l={share_token}&x={other}", offer, 'a"&b')
     assert found.endswith("&l=a%22%26b&x={other}")
     assert "groups%2F" in found
+
+
+def test_the_share_identity_may_make_three_calls() -> None:
+    found = {
+        method.rpartition("/")[2]
+        for service in ("orders", "groups", "payments", "provider")
+        for method, callers in read(FILE, service).allowed.items()
+        if "share" in callers and "grpc.health" not in method
+    }
+    assert found == {"ResolveShareLink", "GetGroup", "WatchGroup"}
