@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from groupbuy.groups.v1 import decisions_pb2 as g
@@ -130,7 +130,7 @@ class Log:
     """Feeds an observer as the watch's worker does."""
 
     def __init__(self) -> None:
-        self.audit: Any = Audit()
+        self.audit = cast(Any, Audit())
         self.observer = LiveObserver()
         self.observer.opened(self.audit)
         self.observer.ended_round(self.audit)

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 from groupbuy.payments.v1 import operator_pb2 as o
 from groupbuy.payments.v1.operator_pb2_grpc import OperatorServiceServicer, add_OperatorServiceServicer_to_server
 
@@ -66,7 +66,7 @@ class Operator(OperatorServiceServicer):
 class Site:
     """The listener for operators of a test."""
 
-    def __init__(self, server: TestServer, session: ClientSession, board: Board, service: Operator) -> None:
+    def __init__(self, server: BaseTestServer, session: ClientSession, board: Board, service: Operator) -> None:
         self.server, self.session, self.board, self.service = server, session, board, service
 
     async def get(self, path: str, **options: Any) -> tuple[int, str, Any]:
@@ -81,7 +81,7 @@ class Site:
 
 @asynccontextmanager
 async def running(operators: Operators | None, streams: int = 5, user: str = "") -> AsyncIterator[Site]:
-    service, grpc_server = Operator(), grpc.aio.server()
+    service, grpc_server = Operator(), grpc.aio.server()  # type: ignore[abstract]
     add_OperatorServiceServicer_to_server(service, grpc_server)
     port = grpc_server.add_insecure_port("127.0.0.1:0")
     await grpc_server.start()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 from groupbuy.groups.v1.groups_pb2 import Group, GroupState
 from groupbuy.groups.v1.links_pb2 import ResolveShareLinkResponse
 from PIL import Image
@@ -62,7 +62,7 @@ class Links:
 class Site:
     """The public listener of a test."""
 
-    def __init__(self, server: TestServer, session: ClientSession, links: Links) -> None:
+    def __init__(self, server: BaseTestServer, session: ClientSession, links: Links) -> None:
         self.server, self.session, self.links = server, session, links
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, Any]:
