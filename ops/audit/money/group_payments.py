@@ -158,6 +158,8 @@ class GroupPaymentsFold(ProviderLife):
         if hold.sale:
             # The sale took the money; what is not kept was refunded, which the checks across logs compare.
             hold.kept = event.amount_minor
+            if owed_key(event.hold, "") in payment.debts:
+                self._violation(Invariant.OWED, "charged, but the difference to the sale is owed", event.order)
             return
         if event.amount_minor + event.released_minor != hold.held or hold.released:
             self._violation(

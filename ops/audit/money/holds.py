@@ -59,6 +59,8 @@ class Hold(Struct, array_like=True, gc=False):
     #: Fees of the provider, and what it paid out to the merchant's bank account.
     fees: int = 0
     paid_out: int = 0
+    #: Whether the provider reports its fees for this payment, and not for disputes alone.
+    fees_reported: bool = False
     #: Whether it is about to end before its capture succeeded.
     at_risk: bool = False
 

@@ -162,6 +162,7 @@ class ProviderLife(Refunds):
         hold = payment.holds.get(event.hold)
         if hold is not None:
             hold.fees += event.amount_minor
+            hold.fees_reported = True
 
     def _paid_out(self, event: Any) -> None:
         payment = self._payment(event.order)

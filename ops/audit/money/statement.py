@@ -119,7 +119,7 @@ def _compare_hold(
         pairs.append(("refunded", entry.refunded_minor, hold.refunded))
     if settled or entry.disputed_minor < hold.disputed + hold.lost:
         pairs.append(("disputed", entry.disputed_minor, hold.disputed + hold.lost))
-    if hold.fees:
+    if hold.fees_reported:
         # Fees are in the log only if the provider reports them.
         pairs.append(("fees", entry.fees_minor, hold.fees))
     differences = [f"{what} {their} in the statement, {our} in the log" for what, their, our in pairs if their != our]
