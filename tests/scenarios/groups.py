@@ -98,6 +98,10 @@ def declined(order: str) -> bytes:
     return payments_decided(payment_events.hold_declined(order, "insufficient funds"))
 
 
+def hold_lost(order: str) -> bytes:
+    return payments_decided(payment_events.hold_lost(order))
+
+
 def captured(order: str, amount_minor: int = SECOND_TIER) -> bytes:
     return payments_decided(payment_events.captured(order, amount_minor, currency="EUR"))
 

@@ -47,6 +47,10 @@ def hold_authorised(
     )
 
 
+def hold_lost(order: str) -> PaymentEvent:
+    return PaymentEvent(hold_lost=pb.HoldLost(order=order, hold="h1", reason="voided"))
+
+
 def hold_declined(order: str, reason: str = "insufficient_funds") -> PaymentEvent:
     return PaymentEvent(hold_declined=pb.HoldDeclined(order=order, reason=reason))
 

@@ -20,7 +20,7 @@ from ops.audit.chain import no_check
 from ops.audit.findings import Invariant
 from ops.audit.money.holds import Hold, Intent, Payment
 from ops.audit.money.provider_life import ProviderLife, call_name
-from ops.audit.money.refunds import add_refund, owed_key
+from ops.audit.money.refunds import add_refund, owed_key, owed_key
 
 _HOLD_OPENING = (OPERATION_AUTHORISE, OPERATION_SALE)
 

@@ -311,7 +311,6 @@ def _operator(world: World, pick: int) -> None:
     world.coverage.count("fault", "operator")
     hold = next((name for name, one in payment.holds.items() if one.suspense), payment.hold)
     debt = next(iter(payment.debts.values()), None)
-    call = next(iter(payment.calls.values()), None)
     match pick // 8 % 8:
         case 0:
             command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
@@ -335,17 +334,21 @@ def _operator(world: World, pick: int) -> None:
         case 6:
             command(world, group, order, fail_member=pb.FailMember())
         case _:
-            if call is not None and call.operation == pb.OPERATION_REFUND:
-                given_up = pb.GiveUpCall(operation=call.operation, attempt=call.attempt)
-                made = ProviderCall(order=order, operation=call.operation, attempt=call.attempt)
-                known = world.provider.results.get(idempotency_key(made))
-                if known is None:
-                    # It is true: the provider will not do it any more.
-                    known = ProviderOutcome(order=order, operation=call.operation, attempt=call.attempt)
-                    known.declined.reason = "cancelled by the operator"
-                    world.provider.results[idempotency_key(made)] = known
-                if known.HasField("declined"):
-                    command(world, group, order, give_up_call=given_up)
+            _give_up_refund(world, found)
+
+
+def _give_up_refund(world: World, found: list[tuple[str, str, Payment]]) -> None:
+    """An operator gives up a pending refund that the provider has not made, and will not make."""
+    for group, order, payment in found:
+        for call in payment.calls.values():
+            made = ProviderCall(order=order, operation=call.operation, attempt=call.attempt)
+            if call.operation != pb.OPERATION_REFUND:
+                continue
+            refused = ProviderOutcome(order=order, operation=call.operation, attempt=call.attempt)
+            refused.declined.reason = "cancelled by the operator"
+            if world.provider.results.setdefault(idempotency_key(made), refused).HasField("declined"):
+                command(world, group, order, give_up_call=pb.GiveUpCall(operation=call.operation, attempt=call.attempt))
+                return
 
 
 def repair(world: World) -> bool:

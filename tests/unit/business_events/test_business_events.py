@@ -34,7 +34,8 @@ SECRETS = ("card_planted_4111", "customer-planted-ann", "customer-planted-bob")
 NO_LINE = {
     "leader_changed", "tier_reached", "settlement_requested", "release_requested", "member_settled", "member_released",
     "member_declined", "cancel_refused", "hold_requested", "capture_requested", "void_requested", "refund_requested",
-    "payment_released", "call_deferred", "call_retried",
+    "payment_released", "call_deferred", "call_retried", "rules_selected", "dispute_evidence_due", "suspense_approved",
+    "fee_charged", "paid_out",
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from tests.scenarios.groups import (
     declined,
     forming,
     given,
+    hold_lost,
     joins,
     opens,
     payments_decided,
@@ -68,6 +69,13 @@ def test_a_declined_hold_releases_the_seat_without_a_return_of_funds() -> None:
     group = given(opens("a"), joins("b")).when(declined("b")).then("seat_released b DECLINED")
     group.when(declined("b")).then_nothing()
     assert group.state.seats_left == 3
+
+
+def test_a_member_whose_hold_is_lost_does_not_count_any_more() -> None:
+    group = given(opens("a"), joins("b"), authorised("b")).when(hold_lost("b"))
+    group.then("seat_released b HOLD_LOST", "release_requested b HOLD_LOST").when(hold_lost("b")).then_nothing()
+    assert (len(group.state.confirmed), group.state.seats_left) == (0, 3)
+    assert group.state.status("b") is OrderStatus.RELEASED
 
 
 # Settlement ---------------------------------------------------------------------------------------------------------
