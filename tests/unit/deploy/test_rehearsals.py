@@ -43,7 +43,7 @@ RESTORED: dict[str, Any] = {
     "captured": 9,
     "captured_before": 4,
     "executed_twice": [],
-    "refunded": [],
+    "returned": [],
     "failure": "",
 }
 
@@ -96,7 +96,7 @@ def test_each_claim_of_an_upgrade_can_fail(path: tuple[str | int, ...], value: o
         (("captured",), 4),
         (("captured_before",), 0),
         (("executed_twice",), ["order"]),
-        (("refunded",), ["order"]),
+        (("returned",), ["order"]),
         (("failure",), "payments ended with code 2"),
     ],
 )
