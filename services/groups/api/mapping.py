@@ -65,6 +65,8 @@ def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = 
         settled=state.is_done,
         update_time=_timestamp(aggregate.time_ms),
         consistency_token=of_group(aggregate.key, aggregate.version),
+        sold_out=state.supply is not None and state.supply.sold_out,
+        house_filled=state.phase is Phase.COMPLETED and bool(terms.tiers) and state.members < terms.tiers[0].members,
     )
 
 
@@ -90,7 +92,8 @@ def _members(group: str, state: State) -> Iterator[Member]:
     for held, member_state in ((state.confirmed, MEMBER_STATE_CONFIRMED), (state.reserved, MEMBER_STATE_RESERVED)):
         for order, seat in held.items():
             yield Member(order=prefix + order, customer=seat.customer, quantity=seat.quantity, state=member_state)
-    for order, entry in state.waitlist.items():
+    admitting = {} if state.supply is None else state.supply.admitting
+    for order, entry in (*state.waitlist.items(), *admitting.items()):
         yield Member(
             order=prefix + order,
             customer=entry.customer,

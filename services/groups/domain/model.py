@@ -198,6 +198,9 @@ class State:
     def is_done(self) -> bool:
         """Whether every charge and release of a closed group has finished: only a new order can add an event."""
         closed = self.phase > Phase.FORMING
+        supply = self.supply
+        if supply is not None and (supply.leased or supply.admitting or supply.unreturned):
+            return False
         return closed and not (self.reserved or self.confirmed or self.waitlist or self.unreleased)
 
 

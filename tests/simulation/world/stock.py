@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -124,6 +125,7 @@ class StockWorld:
     # Processes --------------------------------------------------------------------------------------------------
 
     def _start(self, name: str, partition: int) -> Process:
+        sources: tuple[str, ...]
         if name == topics.GROUPS_ROUTER:
             sources = (topics.STOCK_LOG.name, topics.ALLOWANCE_LOG.name)
             return RouterProcess(self.broker, name, sources, partition, self.chance, AnswerRoutes())
@@ -180,7 +182,7 @@ class StockWorld:
                 number += 1
                 self._after(opened_ms + member * chance.choice((0, 1, 500)), self._order(group, f"o{number}", member))
             if chance.random() < 0.1:
-                self._after(opened_ms + chance.randrange(WINDOW_MS), lambda group=group: self._cancel_group(group))
+                self._after(opened_ms + chance.randrange(WINDOW_MS), partial(self._cancel_group, group))
         for _ in range(chance.choice((0, 0, 2))):
             self._after(chance.randrange(WINDOW_MS), self._change_total)
 

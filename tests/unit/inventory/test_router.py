@@ -43,7 +43,7 @@ def test_a_decision_becomes_one_input_of_its_stock_item_with_position_version_an
 
 
 def test_each_customer_gets_one_input_and_no_payment_method_leaves_the_group() -> None:
-    asked = {"campaign": "mug", "limit": 2, "payment_method": "card_ok"}
+    asked: dict[str, Any] = {"campaign": "mug", "limit": 2, "payment_method": "card_ok"}
     found = group_routes(
         g.GroupEvent(admission_requested=g.AdmissionRequested(order="a", customer="ann", quantity=1, **asked)),
         g.GroupEvent(admission_requested=g.AdmissionRequested(order="b", customer="bob", quantity=2, **asked)),
