@@ -12,11 +12,11 @@ from collections.abc import Callable
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from markupsafe import Markup, escape
 
 from chassis.identity.tls import CertificateFiles, RotatingChannel
 from chassis.rpc.channel_options import options
 from console.settings import ConsoleSettings
+from console.web.templates import fragment
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,11 @@ class Services:
         """The channel to a service."""
         return self.channels[name].channel()
 
-    def notice(self) -> Markup:
-        """The line about services that are away; empty if all answer."""
-        away = [name for name, serving in sorted(self.serving.items()) if not serving]
-        if not away:
-            return Markup("")
-        verb = "is" if len(away) == 1 else "are"
-        return Markup("<b>{}</b> {} away, reconnecting…").format(escape(" and ".join(away)), verb)
+    def notice(self) -> str:
+        """The HTML of the line about services that are away; empty if all answer."""
+        return fragment(
+            "macros.html", "notice", [name for name, serving in sorted(self.serving.items()) if not serving]
+        )
 
     async def follow(self) -> None:
         """Follows the health of all services until it is cancelled."""

@@ -9,7 +9,7 @@ import sys
 
 #: Modules at the top of an environment, and of the runtime inside groupbuy_settlement.
 INSTALLED = ("groupbuy", "groupbuy_client", "groupbuy_settlement", "groupbuy_testing")
-RUNTIME = ("chassis", "devstack", "eventlog", "ops", "services", "shared_kernel", "simulators")
+RUNTIME = ("chassis", "console", "devstack", "eventlog", "ops", "services", "shared_kernel", "simulators")
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ DOCS = ROOT / "docs" / "installing.md"
 SOURCES = {
     "groupbuy-client": ("gen/groupbuy", "groupbuy_client"),
     "groupbuy-settlement": (
-        *("groupbuy_settlement", "eventlog", "chassis", "shared_kernel", "services", "simulators", "devstack", "ops"),
+        *("groupbuy_settlement", "eventlog", "chassis", "shared_kernel", "services", "simulators", "devstack"),
+        *("ops", "console"),
     ),
     "groupbuy-testing": ("groupbuy_testing",),
 }
