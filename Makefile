@@ -98,8 +98,8 @@ drills: $(READY) ## causes each alert on a real system with a real Prometheus, a
 
 bench: bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch ## all benchmarks; each prints its figures as JSON and fails where its claim does
 
-bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with RocksDB; ARGS="--flame" keeps a flame graph
-	$(BIN)/python -m bench.fold $(ARGS)
+bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with RocksDB; ARGS="--flame" keeps a flame graph; ROUTER=1: the router alone
+	$(BIN)/python -m bench.fold $(if $(ROUTER),--router) $(ARGS)
 
 bench-beside: $(READY) ## p99 of a gRPC call in a process whose decider consumes at full speed; ARGS="--facts n"
 	$(BIN)/python -m bench.beside $(ARGS)

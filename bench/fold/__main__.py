@@ -22,8 +22,8 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from bench.broker import append, kafka, new_producer
 from bench.command import RESULTS, ROOT, conclude, worker_command
 from bench.flame import entitle, recording
-from bench.fold.facts import inputs
-from bench.fold.topics import ALL, FACTS, INBOX, decider, log
+from bench.fold.facts import inputs, routed_decisions
+from bench.fold.topics import ALL, DECISIONS, FACTS, INBOX, ROUTED, decider, log
 from eventlog.admin.topic_creation import create_topics
 from eventlog.records.envelope import headers
 from eventlog.runtime.wall_clock import wall_clock_ms
@@ -105,6 +105,23 @@ def run(bootstrap: str, *, facts: int, stock_facts: int, flame: bool) -> dict[st
     }
 
 
+async def _fill_decisions(bootstrap: str, count: int) -> None:
+    await create_topics(bootstrap, ROUTED, partitions=PARTITIONS, replication=1)
+    await _fill(bootstrap, DECISIONS.name, routed_decisions(count))
+
+
+def route(bootstrap: str, *, facts: int) -> dict[str, float]:
+    """Runs the router alone on decisions that all have a target, every second of them two."""
+    asyncio.run(_fill_decisions(bootstrap, facts))
+    found = _worker("router", bootstrap, facts)
+    return {
+        "decisions": facts,
+        "router_decisions_per_s": found["per_s"],
+        "router_cpu_us_per_decision": found["cpu_us_per_fact"],
+        "peak_rss_mb": found["peak_rss_mb"],
+    }
+
+
 async def _again(bootstrap: str) -> None:
     """Creates a second log and a consumer group at the start of the inbox: the first log has all decisions already."""
     await create_topics(bootstrap, (log(AGAIN),), partitions=PARTITIONS, replication=1)
@@ -124,7 +141,12 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=400_000, help="inputs in the inbox")
     parser.add_argument("--stock-facts", type=int, default=50_000, help="inputs that the stock agent processes")
     parser.add_argument("--flame", action="store_true", help="write a flame graph of the decider")
+    parser.add_argument("--router", action="store_true", help="measure the router alone")
     given = parser.parse_args()
+    if given.router:
+        with kafka(core=0) as bootstrap:
+            conclude(route(bootstrap, facts=given.facts))
+    del given.router
     with kafka(core=0) as bootstrap:
         found = run(bootstrap, **vars(given))
     conclude(found, found["ratio"] >= MIN_RATIO, found["sequencer_ratio"] >= MIN_SEQUENCED_RATIO)

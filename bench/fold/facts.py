@@ -8,8 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from groupbuy.groups.v1 import decisions_pb2 as pb
+
 from bench.evening import group_inputs
 
+#: Stock items and customers that routed decisions name.
+TARGETS = 1_000
 #: Groups in progress at the same time.
 SIDE_BY_SIDE = 2_000
 
@@ -31,3 +35,20 @@ def inputs(count: int, *, seed: int = 1) -> Iterator[tuple[str, bytes]]:
             continue
         yield found
         count -= 1
+
+
+def routed_decisions(count: int) -> Iterator[tuple[str, bytes]]:
+    """Yields decisions of groups with stock and limits: each concerns a stock item, every second a customer too."""
+    for number in range(count):
+        events = [pb.GroupEvent(units_requested=pb.UnitsRequested(stock=f"s{number % TARGETS}", at_least=1, at_most=9))]
+        if number % 2:
+            asked = pb.AdmissionRequested(
+                order=f"o{number}", customer=f"c{number % TARGETS}", quantity=1, campaign="mug"
+            )
+            events.append(pb.GroupEvent(admission_requested=asked))
+        group = f"g{number}"
+        # Version 1 of its group: the chain of digests begins with it.
+        yield (
+            group,
+            pb.GroupDecision(group=group, version=1, cause=number, time_ms=1, events=events).SerializeToString(),
+        )

@@ -6,6 +6,7 @@ import os
 
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.inventory.v1.inbox_pb2 import AllowanceInput, StockInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 
 from eventlog.records.topic_spec import FOR_EVER, TopicSpec
@@ -32,4 +33,10 @@ INBOX = TopicSpec(f"bench{TAG}.inbox", GroupInput, "group", "bench", (DECIDER,),
 LOG = log(AGAIN)
 FACTS = TopicSpec(f"bench{TAG}.facts", OrderFact, "group", f"bench{TAG}", (SEQUENCER,), FOR_EVER)
 SEQUENCED = TopicSpec(f"bench{TAG}.sequenced", GroupInput, "group", f"bench{TAG}", (), FOR_EVER)
+#: Decisions of groups with stock, and the inboxes that they are routed to.
+ROUTER = f"groupbuy.bench{TAG}.router"
+DECISIONS = TopicSpec(f"bench{TAG}.decisions", GroupDecision, "group", "bench", (ROUTER,), FOR_EVER)
+STOCKS = TopicSpec(f"bench{TAG}.stocks", StockInput, "stock", "bench", (), FOR_EVER)
+ALLOWANCES = TopicSpec(f"bench{TAG}.allowances", AllowanceInput, "allowance", "bench", (), FOR_EVER)
 ALL = (INBOX, LOG, FACTS, SEQUENCED)
+ROUTED = (DECISIONS, STOCKS, ALLOWANCES)

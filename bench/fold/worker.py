@@ -1,6 +1,7 @@
-"""A worker of bench-fold on one core: drains a topic once and prints how long it took. It has three modes.
+"""A worker of bench-fold on one core: drains a topic once and prints how long it took. It has four modes.
 
-`ours` is the product's group decider with its state in RocksDB. `sequencer` is the groups sequencer. `stock` has the
+`ours` is the product's group decider with its state in RocksDB. `sequencer` is the groups sequencer.
+`router` is the inventory service's router. `stock` has the
 same group rules in a stock Faust agent with its state in a dict: one message at a time, output is not awaited.
 """
 
@@ -20,17 +21,30 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from bench.command import worker_parser
 from bench.evening import campaign
-from bench.fold.topics import DECIDER, FACTS, INBOX, LOG, SEQUENCED, SEQUENCER
+from bench.fold.topics import (
+    ALLOWANCES,
+    DECIDER,
+    DECISIONS,
+    FACTS,
+    INBOX,
+    LOG,
+    ROUTER,
+    SEQUENCED,
+    SEQUENCER,
+    STOCKS,
+)
 from bench.memory import rss_mb
 from eventlog.core.aggregate import Aggregate, decide
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.decider import Decider
+from eventlog.processors.router import Router
 from eventlog.processors.sequencer import Sequencer
 from eventlog.records.codec import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors.codec import decode, encode
 from services.groups.processors.sequencer import GroupInboxMapper
+from services.inventory.processors.router import InventoryRoutes
 
 
 class Meter:
@@ -103,6 +117,12 @@ async def sequencer(kafka: str, partitions: int, state_dir: Path, meter: Meter) 
     )
 
 
+async def router(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> None:
+    """Runs the product's router of group decisions to stock items and allowances."""
+    routes = InventoryRoutes(STOCKS.name, ALLOWANCES.name)
+    await drain(Router(ROUTER, (DECISIONS,), routes, Connection(kafka, "b2", state_dir)), partitions, meter)
+
+
 async def stock(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> None:
     """Runs the same rules on stock Faust."""
     app = faust.App(
@@ -138,7 +158,7 @@ async def stock(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> N
     await meter.finished.wait()
 
 
-MODES = {"ours": ours, "sequencer": sequencer, "stock": stock}
+MODES = {"ours": ours, "sequencer": sequencer, "router": router, "stock": stock}
 
 
 def main() -> None:
