@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,8 @@ from ops.watch.view import View
 #: How long a seat counts for the momentum of its group.
 MOMENTUM_MS = 60_000
 _MAX_ENDINGS = 20
+#: Cards that are kept; beyond them, those with the latest deadlines are dropped until their groups change.
+MAX_KEPT = 40_000
 
 
 def now_ms() -> int:
@@ -28,6 +31,8 @@ class Board:
         self.completed: deque[Ending] = deque(maxlen=_MAX_ENDINGS)
         self.failed: deque[Ending] = deque(maxlen=_MAX_ENDINGS)
         self.rooms: list[Room] = []
+        #: The number of forming groups, with those that have no card here.
+        self.forming_count = 0
         #: Whether the logs were read up to a recent end.
         self.caught_up = False
         self._on_change: list[Callable[[int], None]] = []
@@ -61,6 +66,10 @@ class Board:
             self.cards[card.key] = card
         for key in report.gone:
             self.cards.pop(key, None)
+        self.forming_count = max(report.forming, len(self.cards))
+        if len(self.cards) > MAX_KEPT:
+            kept = heapq.nsmallest(MAX_KEPT // 2, self.cards.values(), key=_by_deadline)
+            self.cards = {card.key: card for card in kept}
         for ending in report.endings:
             (self.completed if ending.kind in WELL else self.failed).appendleft(ending)
         if report.rooms is not None:
@@ -76,10 +85,12 @@ class Board:
         for listener in self._on_change:
             listener(weight)
 
-    def forming(self, campaign: str = "", room: str = "") -> list[Card]:
-        """The forming groups of a campaign and a live room, or all; the next deadline first."""
-        found = (card for card in self.cards.values() if _fits(card, campaign, room))
-        return sorted(found, key=lambda card: (card.deadline_ms, card.key))
+    def forming(self, campaign: str = "", room: str = "", limit: int = MAX_KEPT) -> tuple[list[Card], int]:
+        """The forming groups of a campaign and a live room, or all, the next deadlines first; and the number of all."""
+        if not campaign and not room:
+            return heapq.nsmallest(limit, self.cards.values(), key=_by_deadline), self.forming_count
+        found = [card for card in self.cards.values() if _fits(card, campaign, room)]
+        return heapq.nsmallest(limit, found, key=_by_deadline), len(found)
 
     def campaigns(self) -> list[tuple[str, str, int]]:
         """Campaign, product and number of forming groups, the most first."""
@@ -98,6 +109,10 @@ def of_campaign(endings: Iterable[Ending], campaign: str) -> Iterator[Ending]:
 def momentum(card: Card, at_ms: int) -> int:
     """The seats of a group within the last minute, as far as they are known."""
     return sum(at_ms - one < MOMENTUM_MS for one in card.joins)
+
+
+def _by_deadline(card: Card) -> tuple[int, str]:
+    return card.deadline_ms, card.key
 
 
 def _fits(card: Card, campaign: str, room: str) -> bool:

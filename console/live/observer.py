@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import hmac
 import secrets
 from collections import Counter, deque
@@ -23,6 +24,10 @@ from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 #: Records of each log that are kept while the first round reads the history: the newest endings are in them.
 _KEPT_RECORDS = 3_000
 _MAX_ENDINGS = 40
+#: Cards of forming groups that the first round makes, those of the next deadlines. Another group gets its card when it
+#: changes.
+MAX_CARDS = 20_000
+_MAX_CLOSED = 10_000
 _MAX_JOINS = 20
 #: How long a live room is shown after its last seat, and over which time its seats count.
 ROOM_MS = 600_000
@@ -45,7 +50,10 @@ class LiveObserver:
         self._caught_up = False
         self._changed: set[str] = set()
         self._touched: set[str] = set()
+        #: Groups with a card, all that are forming, and the newest that were closed.
         self._forming: set[str] = set()
+        self._forming_count = 0
+        self._closed: dict[str, None] = {}
         self._versions: dict[str, int] = {}
         self._joins: dict[str, deque[int]] = {}
         self._rooms_of: dict[str, Counter[str]] = {}
@@ -81,23 +89,38 @@ class LiveObserver:
                 for record in kept:
                     self._take(topic, (record.key or b"").decode(errors="replace"), record)
             self._history.clear()
-            self._changed = {key for key, item in audit.open_items() if item.kind == "deadline"}
+            self._changed = set(self._scan(audit))
         report = self._pending
         for key in self._changed:
             self._add_card(report, key, audit.cases.get(key))
         self._changed.clear()
         report.endings.extend(self._ended(audit))
         report.touched.extend(self._touched)
+        report.forming = self._forming_count
         self._touched.clear()
         if self._rooms_changed:
             report.rooms = self._rooms()
             self._rooms_changed = False
 
+    def _scan(self, audit: IncrementalAudit) -> Iterator[str]:
+        """The forming groups with the next deadlines, as of the first round. Counts all."""
+        self._forming_count = 0
+        self._closed.clear()
+
+        def deadlines() -> Iterator[tuple[int, str]]:
+            for key, item in audit.open_items():
+                if item.kind == "deadline":
+                    self._forming_count += 1
+                    yield item.due_ms, key
+
+        for _, key in heapq.nsmallest(MAX_CARDS, deadlines()):
+            yield key
+
     # --- what the console gets ---------------------------------------------------------------------------------------
 
     def drain(self, progress: Progress) -> Report:
         """The changes since the last call, with the progress of the worker."""
-        report, self._pending = self._pending, Report(progress)
+        report, self._pending = self._pending, Report(progress, forming=self._forming_count)
         report.progress = progress
         return report
 
@@ -174,7 +197,12 @@ class LiveObserver:
         self._versions[key] = decision.version
         at_ms = decision.time_ms
         for event in decision.events:
-            match event.WhichOneof("body"):
+            body = event.WhichOneof("body")
+            if body == "opened":
+                self._forming_count += 1
+            elif body in {"completed", "expired", "cancelled"}:
+                self._count_closed(key)
+            match body:
                 case "seat_reserved":
                     self._seat(key, event.seat_reserved, at_ms)
                 case "completed":
@@ -211,6 +239,14 @@ class LiveObserver:
                     )
                 case "faulted":
                     self._end("rules failed", key, decision.time_ms, what=event.faulted.error)
+
+    def _count_closed(self, key: str) -> None:
+        """A group closed."""
+        if key not in self._closed:
+            self._closed[key] = None
+            self._forming_count = max(0, self._forming_count - 1)
+            while len(self._closed) > _MAX_CLOSED:
+                del self._closed[next(iter(self._closed))]
 
     def _end(self, kind: str, key: str, at_ms: int, **fields: Any) -> None:
         self._endings.append((kind, key, at_ms, fields))

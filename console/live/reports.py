@@ -75,6 +75,8 @@ class Report(Struct, array_like=True):
     endings: list[Ending] = []
     #: None: unchanged.
     rooms: list[Room] | None = None
+    #: The number of forming groups, with those that have no card, and with solo purchases in progress.
+    forming: int = 0
     #: Groups with new records.
     touched: list[str] = []
 

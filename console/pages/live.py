@@ -47,15 +47,15 @@ class LiveChannel(Channel):
     def refresh(self) -> None:
         """Sets all parts and lists."""
         board, at_ms = self._board, now_ms()
-        forming = board.forming(self._campaign, self._room)
+        forming, total = board.forming(self._campaign, self._room, MAX_CARDS)
         self.set_part("away", self._services.notice())
-        self.set_part("tiles", fragment(_MACROS, "tiles", self._tiles(len(forming))))
+        self.set_part("tiles", fragment(_MACROS, "tiles", self._tiles(total)))
         rooms = board.rooms
         self.set_part(
             "filters", fragment(_MACROS, "filters", board.campaigns()[:12], rooms, self._campaign, self._room)
         )
-        self.set_list("groups", self._cards(forming[:MAX_CARDS], at_ms))
-        self.set_part("more", self._more(len(forming)))
+        self.set_list("groups", self._cards(forming, at_ms))
+        self.set_part("more", self._more(total))
         for name, endings, empty in (
             ("completed", board.completed, "No group completed yet."),
             ("failed", board.failed, "Nothing failed."),

@@ -10,6 +10,8 @@ from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_LIVE_ROOM, Invitation
 from groupbuy.payments.v1 import decisions_pb2 as p
 
+from console.live import board as board_module
+from console.live import observer as observer_module
 from console.live.board import Board, momentum
 from console.live.ladder import MAX_DOTS, ladder_of
 from console.live.observer import LiveObserver
@@ -18,6 +20,8 @@ from console.pages.live import LiveChannel
 from ops.audit.cases import Case
 from ops.audit.findings import Findings
 from ops.audit.fold import LogFold
+from ops.audit.group.membership import GroupState
+from ops.watch.folding.summary import OpenItem
 from ops.watch.view import View
 from ops.watch.worker import Progress
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
@@ -62,13 +66,13 @@ def test_seats_are_drawn_one_by_one_up_to_a_number() -> None:
 def test_cards_come_and_go_and_are_filtered() -> None:
     board = Board(View(1))
     board.take(report(card(2), card(1), card(3, campaign="hat-1", product="hat", room="A1B2")))
-    assert [one.key[-1] for one in board.forming()] == ["1", "2", "3"]
-    assert [one.product for one in board.forming("hat-1")] == ["hat"]
-    assert [one.product for one in board.forming(room="A1B2")] == ["hat"]
+    assert [one.key[-1] for one in board.forming()[0]] == ["1", "2", "3"]
+    assert [one.product for one in board.forming("hat-1")[0]] == ["hat"]
+    assert [one.product for one in board.forming(room="A1B2")[0]] == ["hat"]
     board.take(report(gone=[KEY.format(1)]))
     assert KEY.format(1) not in board.cards
     board.take(report(card(4), reset=True))
-    assert [one.key[-1] for one in board.forming()] == ["4"]
+    assert [one.key[-1] for one in board.forming()[0]] == ["4"]
 
 
 def test_seats_of_the_last_minute_are_momentum() -> None:
@@ -123,7 +127,9 @@ class Audit:
         self.fold = LogFold(lambda key: self.known.setdefault(key, Case(key, Findings())), Findings())
 
     def open_items(self) -> Any:
-        return iter(())
+        for key, case in self.known.items():
+            if case.group.state is GroupState.FORMING:
+                yield key, OpenItem("deadline", "", 0, case.group.deadline_ms, "")
 
 
 class Log:
@@ -217,3 +223,39 @@ def test_a_record_that_is_no_message_stops_nothing() -> None:
     log = Log()
     log.take(GROUP_LOG.name, b"\xff\xff")
     assert log.end_round().cards == []
+
+
+def test_after_the_history_the_groups_with_the_next_deadlines_have_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer_module, "MAX_CARDS", 2)
+    audit, observer = cast(Any, Audit()), LiveObserver()
+    observer.opened(audit)
+    for number in (3, 1, 2):
+        event = opened()
+        event.opened.deadline_ms = NOW_MS + 1_000 * number
+        key = KEY.format(number)
+        value = g.GroupDecision(group=key, version=1, time_ms=NOW_MS, events=[event]).SerializeToString()
+        record = SimpleNamespace(
+            partition=0, offset=number, timestamp=NOW_MS, key=key.encode(), value=value, headers=[]
+        )
+        audit.fold.take(GROUP_LOG.name, [record])
+        observer.took(GROUP_LOG.name, [record])
+    observer.ended_round(audit)
+    found = observer.drain(Progress(0, 1, 0, 0, None))
+    assert sorted(one.key[-1] for one in found.cards) == ["1", "2"]
+    assert found.reset and found.forming == 3
+
+
+def test_the_number_of_forming_groups_follows_the_log() -> None:
+    log = Log()
+    log.decide(opened(), seat("o1"))
+    assert log.end_round().forming == 1
+    log.decide(g.GroupEvent(expired=g.GroupExpired(members=1)))
+    assert log.end_round().forming == 0
+
+
+def test_the_board_keeps_the_next_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "MAX_KEPT", 4)
+    board = Board(View(1))
+    board.take(report(*(card(number) for number in range(1, 7)), forming=6))
+    assert sorted(one[-1] for one in board.cards) == ["1", "2"]
+    assert board.forming() == ([card(1), card(2)], 6)
