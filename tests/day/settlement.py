@@ -27,7 +27,7 @@ SOON_S = 90.0
 
 
 class StuckSettlement:
-    """One group whose captures have no result."""
+    """One group whose captures and refunds have no result."""
 
     def __init__(
         self, shop: grpc.aio.Channel, merchant: grpc.aio.Channel, operators: Operators, provider: Provider
@@ -42,9 +42,8 @@ class StuckSettlement:
         placed = await self._fill()
         await self._until(placed, "CONFIRMED")
         await self._provider.behave(fail_before_per_mille=1_000)
-        payments = {f"{one}/payment" for one in placed}
-        stuck = await self._stuck(payments)
-        fail, release, *retry = sorted(payments)
+        release, fail, *retry = [f"{one}/payment" for one in placed]
+        stuck = await self._stuck({f"{one}/payment" for one in placed})
         reason = "the provider has an outage"
         failed = operator_pb2.FailMemberRequest(name=fail)
         assert await self._operators.repair(ALICE, "FailMember", failed, reason)
@@ -64,7 +63,7 @@ class StuckSettlement:
             product="a kettle",
             currency="CNY",
             solo_price_minor=9_900,
-            tiers=[Tier(members=2, unit_price_minor=8_900)],
+            tiers=[Tier(members=2, unit_price_minor=8_900), Tier(members=MEMBERS, unit_price_minor=7_900)],
             capacity=MEMBERS * 2,
             window=Duration(seconds=WINDOW_S),
             hold_window=Duration(seconds=5),
@@ -84,7 +83,8 @@ class StuckSettlement:
                 quantity=1,
                 currency="CNY",
                 max_unit_price_minor=9_900,
-                payment_method="card_ok",
+                # A wallet takes the first tier's price at once; the refund of the difference is stuck.
+                payment_method="card_ok" if number else "wallet_ok",
                 request_id=str(uuid4()),
             )
             answer = (await self._orders.PlaceOrder(order, timeout=CALL_S)).order
@@ -109,7 +109,7 @@ class StuckSettlement:
             await asyncio.sleep(0.2)
 
     async def _stuck(self, payments: set[str]) -> int:
-        """The number of captures that wait, once all of the group's do. Raises TimeoutError."""
+        """The number of calls that wait, once those of all members do. Raises TimeoutError."""
         deadline = time.monotonic() + SOON_S
         while True:
             waiting = [
@@ -118,5 +118,5 @@ class StuckSettlement:
             if len({one.payment for one in waiting}) == len(payments):
                 return len(waiting)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(waiting)} captures wait, not {len(payments)}")
+                raise TimeoutError(f"{len(waiting)} calls wait, not {len(payments)}")
             await asyncio.sleep(0.2)

@@ -56,6 +56,13 @@ class OperatorView(Decider):
         self.group(release_requested(order))
         self.provider(OPERATION_REFUND, order, **declined("account closed"))
 
+    def sell(self, price: int, order: str = ORDER, amount: int = 100) -> None:
+        """A sale is settled at a lower price, and the refund of the difference has no result."""
+        self.group(seat_reserved(order, "ann", amount, payment_method="wallet_secret", hold_until_ms=TIME_MS + 1000))
+        self.provider(OPERATION_SALE, order, **authorised(hold_of(order), amount, TIME_MS * 2))
+        self.group(settlement_requested(order, price))
+        self.provider(OPERATION_REFUND, order, **retry_later("timeout"))
+
     def stray(self, order: str = ORDER, hold: str = "stray", amount: int = 70) -> None:
         """Money of another hold is taken, which nobody asked for."""
         self.provider(OPERATION_CAPTURE, order, 9, **captured(hold, amount))

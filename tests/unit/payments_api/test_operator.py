@@ -227,11 +227,18 @@ async def test_a_stuck_member_is_failed_or_released(view: OperatorView, inbox: I
     view.stick()
     await operators(view, inbox).FailMember(pb.FailMemberRequest(**fields()), context())
     assert events(view)[:2] == ["operator_acted", "capture_declined"]
-    released = OperatorView()
-    released.stick()
-    other = Inbox(released)
-    await operators(released, other).ReleaseMember(pb.ReleaseMemberRequest(**fields()), context())
-    assert "void_requested" in events(released)
+    sale = OperatorView()
+    sale.sell(60)
+    await operators(sale, Inbox(sale)).ReleaseMember(pb.ReleaseMemberRequest(**fields()), context())
+    assert events(sale)[:2] == ["operator_acted", "void_requested"]
+
+
+async def test_a_member_with_a_capture_whose_result_is_unknown_is_not_released(
+    view: OperatorView, inbox: Inbox
+) -> None:
+    view.stick()
+    release = operators(view, inbox).ReleaseMember(pb.ReleaseMemberRequest(**fields()), context())
+    assert await refused(release) == (grpc.StatusCode.FAILED_PRECONDITION, "REPAIR_REFUSED")
 
 
 # Two persons --------------------------------------------------------------------------------------------------------
