@@ -20,7 +20,7 @@ from ops.audit.chain import no_check
 from ops.audit.findings import Invariant
 from ops.audit.money.holds import Hold, Intent, Payment
 from ops.audit.money.provider_life import ProviderLife, call_name
-from ops.audit.money.refunds import add_refund, owed_key, owed_key
+from ops.audit.money.refunds import add_refund, owed_key
 
 _HOLD_OPENING = (OPERATION_AUTHORISE, OPERATION_SALE)
 
@@ -158,6 +158,13 @@ class GroupPaymentsFold(ProviderLife):
         if hold.sale:
             # The sale took the money; what is not kept was refunded, which the checks across logs compare.
             hold.kept = event.amount_minor
+            by_hand = [name for name in payment.references if name.startswith("operation ")]
+            if by_hand:
+                # Persons returned more than the difference: the rest is a refund of the charge.
+                above = max(hold.own_refunds - (hold.captured - hold.kept), 0)
+                hold.own_refunds -= above
+                hold.charge_refunds += above
+                payment.references[by_hand[-1]] += above
             if owed_key(event.hold, "") in payment.debts:
                 self._violation(Invariant.OWED, "charged, but the difference to the sale is owed", event.order)
             return

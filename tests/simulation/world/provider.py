@@ -186,7 +186,9 @@ class Provider:
             outcome.declined.reason = "card declined"
             return outcome
         reference = f"h{len(self.accounts)}.{name[:8]}"
-        life_ms = SHORT_LIFE_MS if method.endswith("_short") else HOLD_LIFE_MS
+        # A hold that is made anew at the capture may be short: the capture is at risk.
+        short = method.endswith("_short") or (call.attempt > 1 and self.roll(f"{name}/life", 500))
+        life_ms = SHORT_LIFE_MS if short else HOLD_LIFE_MS
         account = Account(reference, group, call, self.now_ms + life_ms)
         self.accounts[reference] = account
         if method.endswith("_action"):

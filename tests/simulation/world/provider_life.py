@@ -123,21 +123,30 @@ def _report_late_success(world: World, call: ProviderCall, group: str) -> None:
 
 
 def _late_sale(world: World, pick: int) -> None:
-    """A shopper pays a prepayment that was closed."""
-    for account in world.provider.accounts.values():
-        case = world.auditor.case(account.group)
-        payment = case.group_payments.payments.get(account.order) if case is not None else None
-        if case is None or case.group_payments.rules_version < 2 or payment is None or "hold" in payment.pending:
-            continue
-        call = account.made_by
-        if call.operation == pb.OPERATION_SALE and not (account.held or account.pending):
-            world.coverage.count("fault", "sale after its close")
-            known = world.provider.paid(call, account)
-            news = ProviderOutcome()
-            news.CopyFrom(known)
-            news.origin = OUTCOME_ORIGIN_NOTIFICATION
-            _tell(world, account, news, pick)
-            return
+    """A shopper pays a prepayment after it was closed."""
+
+    def closes(call: ProviderCall, group: str) -> bool:
+        account = world.provider.accounts.get(call.hold)
+        if call.operation != pb.OPERATION_VOID or account is None or account.made_by.operation != pb.OPERATION_SALE:
+            return False
+        if account.held or account.pending:
+            return False
+        world.after(200_000 + pick % 200_000, lambda: _pay_late(world, account, pick))
+        return True
+
+    world.waiting.append(closes)
+
+
+def _pay_late(world: World, account: Account, pick: int) -> None:
+    case = world.auditor.case(account.group)
+    payment = case.group_payments.payments.get(account.order) if case is not None else None
+    closed = payment is not None and not payment.pending and not (account.held or account.pending)
+    if case is not None and case.group_payments.rules_version > 1 and closed:
+        world.coverage.count("fault", "sale after its close")
+        news = ProviderOutcome()
+        news.CopyFrom(world.provider.paid(account.made_by, account))
+        news.origin = OUTCOME_ORIGIN_NOTIFICATION
+        _tell(world, account, news, pick)
 
 
 # Disputes -----------------------------------------------------------------------------------------------------------
@@ -311,14 +320,14 @@ def _operator(world: World, pick: int) -> None:
     world.coverage.count("fault", "operator")
     hold = next((name for name, one in payment.holds.items() if one.suspense), payment.hold)
     debt = next(iter(payment.debts.values()), None)
-    match pick // 8 % 8:
+    match 1 if debt is not None and pick & 1 else pick // 8 % 8:
         case 0:
             command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
         case 1:
             body = pb.MarkReturnedOutside(amount_minor=1, reference="transfer")
             if debt is not None:
                 body.hold, body.refund = debt.hold, debt.refund
-                body.amount_minor = (debt.amount, debt.amount, max(debt.amount // 2, 1), debt.amount + 1)[pick // 2 % 4]
+                body.amount_minor = (debt.amount, max(debt.amount // 2, 1), debt.amount + 1)[pick // 2 % 3]
             command(world, group, order, mark_returned_outside=body)
         case 2:
             command(world, group, order, approve_return=pb.ApproveReturn(hold=hold))
