@@ -31,6 +31,6 @@ class GroupsSettings(ServiceSettings):
     #: Payment providers of this installation, of simulated, stripe and wechat, separated by commas. A campaign is
     #: refused unless one of them can take its currency, prices and window.
     providers: ProviderNames = DEFAULT_PROVIDERS
-    #: Whether this installation runs the inventory service. Without it, campaigns with stock or a limit per customer are
-    #: refused.
+    #: Whether this installation runs the inventory service. Without it, campaigns with stock, a limit per customer, or
+    #: times of start and end are refused. Not complete: `audit` and `watch` do not know such groups yet.
     inventory: bool = False
