@@ -29,7 +29,7 @@ OF_STOCK = frozenset(
     for field in GroupEvent.DESCRIPTOR.oneofs[0].fields
     if field.number >= GroupEvent.UNITS_REQUESTED_FIELD_NUMBER
 )
-#: Events that no rule yields yet: readers know them first.
+#: Events of payment rules version 2. Its golden logs are recorded when its rules are released.
 NOT_YET = frozenset(
     f"PaymentEvent.{field.name}"
     for field in PaymentEvent.DESCRIPTOR.oneofs[0].fields

@@ -32,11 +32,6 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         ),
     ),
     mutant(
-        "owed_without_alarm",
-        "a refund that is given up raises no alarm",
-        (on_operator_command._alarmed, "0, alarm=True", "0, alarm=False"),
-    ),
-    mutant(
         "owed_never_retried",
         "an owed sum has neither an attempt nor an alarm",
         (owed.owe, "next_ms = at_ms + pause_ms if pause_ms else 0", "next_ms = 0"),
@@ -103,6 +98,11 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         (provider_news._reversed, "min(body.amount_minor, paid.amount) or paid.amount", "1"),
     ),
     # Disputes
+    mutant(
+        "dispute_ends_without_amount",
+        "the end of a dispute moves no money",
+        (provider_events.dispute_ended, "minor(known.withdrawn_amount)", "0"),
+    ),
     mutant(
         "withdrawn_not_booked",
         "a dispute withdraws nothing in our books",
