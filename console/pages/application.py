@@ -272,7 +272,7 @@ class OperatorPages:
     async def _repair_do(self, request: web.Request) -> web.StreamResponse:
         if (off := self._off()) is not None:
             return off
-        name, operator = request.match_info["action"], request[OPERATOR]
+        name, operator = request.match_info["action"], OPERATOR.get()
         action = self._repairs.actions.get(name)
         if action is None:
             raise web.HTTPNotFound

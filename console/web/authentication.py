@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -10,7 +11,7 @@ from aiohttp.typedefs import Handler, Middleware
 from console.web.passwords import Operators
 
 #: The name of the operator of a request; empty without a file of operators.
-OPERATOR = "operator"
+OPERATOR: ContextVar[str] = ContextVar("operator", default="")
 #: Passwords that are computed at a time: each takes 50 ms of a processor and 16 MB.
 _AT_ONCE = 2
 
@@ -21,7 +22,6 @@ def authenticate(operators: Operators | None) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[OPERATOR] = ""
         if operators is not None:
             header = request.headers.get("Authorization", "")
             name = None
@@ -33,7 +33,7 @@ def authenticate(operators: Operators | None) -> Middleware:
                     headers={"WWW-Authenticate": 'Basic realm="Groupbuy console", charset="UTF-8"'},
                     text="a name and a password are needed\n",
                 )
-            request[OPERATOR] = name
+            OPERATOR.set(name)
         return await handler(request)
 
     return check
