@@ -33,8 +33,12 @@ def test_a_command_without_an_operator_or_a_reason_is_refused() -> None:
 
 def test_nothing_is_done_for_an_order_without_pending_money() -> None:
     scenario = s.current(*HELD, s.settle(), s.captured())
-    for name, action in {"a": "release_member", "b": "fail_member"}.items():
-        scenario.when(s.operator(name, **{action: {}})).then(f"OperatorActed {rules.NO_PAYMENT}")
+    for name, command in (
+        ("a", s.operator("a", release_member=pb.ReleaseMember())),
+        ("b", s.operator("b", fail_member=pb.FailMember())),
+    ):
+        assert command.operator.request_id == name
+        scenario.when(command).then(f"OperatorActed {rules.NO_PAYMENT}")
     scenario = s.current(*HELD).when(s.operator("c", fail_member=pb.FailMember()))
     scenario.then(f"OperatorActed {rules.NOT_SETTLING}")
 

@@ -6,6 +6,7 @@ Rules version 2. A scenario's text leaves out RulesSelected.
 from __future__ import annotations
 
 import pytest
+from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import (
     DISPUTE_STATE_LOST,
@@ -263,7 +264,7 @@ def test_a_fault_selects_the_rules_of_its_input() -> None:
 def test_a_version_that_this_build_does_not_know_stops_it() -> None:
     domain = GroupPaymentsDomain()
     with pytest.raises(UnknownRules, match="Deploy a build that knows version 9"):
-        domain.decode_input(PaymentInput(tick={}, rules_version=9).SerializeToString())
+        domain.decode_input(PaymentInput(tick=Tick(), rules_version=9).SerializeToString())
     decision = PaymentDecision(group="g", version=1)
     decision.events.add().rules_selected.rules_version = 9
     with pytest.raises(UnknownRules):
