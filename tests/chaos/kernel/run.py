@@ -222,6 +222,8 @@ async def chaos(
         print(verdict, flush=True)
     for reason, count in reasons.most_common():
         print(f"workers: {count} x {reason}", flush=True)
+    for text in workers.violations():
+        print(text, flush=True)
     return {
         **verdict.counts,
         **injector.done,

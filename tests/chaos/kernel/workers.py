@@ -30,6 +30,8 @@ EXPECTED_REASONS = (
 #: In the log of a worker with a call on a wrong thread; see eventlog/faust/thread_checks.py.
 WRONG_THREAD = "wrong thread"
 _STOPPED = re.compile(rf"^stopping with code {EXIT_CODE}: (.*)$", re.MULTILINE)
+#: Lines of a log that explain a violation.
+_LAST_LINES = 40
 
 
 @dataclass(eq=False)
@@ -150,6 +152,15 @@ class Workers:
             unexpected = code not in {None, 0, EXIT_CODE} and not worker.stopped_before_listening
             if not reasons and worker not in self._killed and unexpected:
                 found[f"ended with code {code}: {_last_line(worker.log)}"] += 1
+        return found
+
+    def violations(self) -> list[str]:
+        """The last messages of the workers that ended at an invariant violation, with their tracebacks."""
+        found = []
+        for worker in self._all:
+            text = worker.log.read_text(errors="replace")
+            if any(not _without_context(one).startswith(EXPECTED_REASONS) for one in _STOPPED.findall(text)):
+                found.append(f"{worker.name}: " + "\n".join(text.splitlines()[-_LAST_LINES:]))
         return found
 
 
