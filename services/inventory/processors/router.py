@@ -107,6 +107,7 @@ def _add_units(found: dict[str, GroupUnits], body: str, event: Any) -> None:
     units = found.setdefault(event.stock, GroupUnits())
     if body == "units_requested":
         units.at_least = event.at_least
+        units.wanted = event.wanted
         units.at_most = event.at_most
         units.queue = event.queue
     elif body == "units_returned":

@@ -64,7 +64,7 @@ def test_the_leader_waits_for_pieces_and_is_seated_when_they_come() -> None:
     group = given(opens("a", stocked()))
     assert kinds(group) == ["opened", "seat_waitlisted", "units_requested"]
     asked = only(group, "units_requested")
-    assert (asked.stock, asked.at_least, asked.at_most, asked.queue) == ("drop", 1, 4, False)
+    assert (asked.stock, asked.at_least, asked.wanted, asked.at_most, asked.queue) == ("drop", 1, 1, 4, False)
     group.when(granted(3))
     assert kinds(group) == ["units_granted", "seat_reserved"]
     group.when(joins("b"))

@@ -24,6 +24,12 @@ def test_a_lease_shrinks_with_the_free_pieces_and_the_open_leases_and_is_never_b
     assert item.hears("g4", at_least=1, at_most=30) == ["leased g4 1"]
 
 
+def test_a_group_gets_what_its_orders_wait_for_whatever_the_share() -> None:
+    item = Item(total=10, divisor=1_000)
+    assert item.hears("g1", at_least=1, wanted=4, at_most=9) == ["leased g1 4"]
+    assert item.hears("g2", at_least=1, wanted=9, at_most=9) == ["leased g2 6"]
+
+
 def test_too_few_pieces_are_an_answer_and_a_group_with_a_waitlist_stands_in_line() -> None:
     item = Item(total=3)
     assert item.hears("g1", at_least=2, at_most=2) == ["leased g1 2"]

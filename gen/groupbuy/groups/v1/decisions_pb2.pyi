@@ -1085,6 +1085,7 @@ class UnitsRequested(_message.Message):
     AT_LEAST_FIELD_NUMBER: _builtins.int
     AT_MOST_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
     stock: _builtins.str
     """Id of the stock item."""
     at_least: _builtins.int
@@ -1093,6 +1094,8 @@ class UnitsRequested(_message.Message):
     """Pieces that all free seats of the group can use."""
     queue: _builtins.bool
     """Whether the group waits in line if there are too few."""
+    wanted: _builtins.int
+    """Pieces that all waiting orders with a free seat lack."""
     def __init__(
         self,
         *,
@@ -1100,10 +1103,11 @@ class UnitsRequested(_message.Message):
         at_least: _builtins.int = ...,
         at_most: _builtins.int = ...,
         queue: _builtins.bool = ...,
+        wanted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "at_most", b"at_most", "queue", b"queue", "stock", b"stock"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "at_most", b"at_most", "queue", b"queue", "stock", b"stock", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from groupbuy.log.v1 import log_pb2 as groupbuy_dot_log_dot_v1_dot_log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!groupbuy/inventory/v1/inbox.proto\x12\x15groupbuy.inventory.v1\x1a\x19groupbuy/log/v1/log.proto\"\xd7\x02\n\nStockInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x38\n\x0bgroup_units\x18\x02 \x01(\x0b\x32!.groupbuy.inventory.v1.GroupUnitsH\x00\x12;\n\x06\x63reate\x18\x03 \x01(\x0b\x32).groupbuy.inventory.v1.CreateStockCommandH\x00\x12;\n\x06update\x18\x04 \x01(\x0b\x32).groupbuy.inventory.v1.UpdateStockCommandH\x00\x12=\n\x07\x61rchive\x18\x05 \x01(\x0b\x32*.groupbuy.inventory.v1.ArchiveStockCommandH\x00\x12%\n\x04tick\x18\x06 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x42\x06\n\x04\x62ody\"\x9d\x01\n\nGroupUnits\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\x10\n\x08\x61t_least\x18\x04 \x01(\x03\x12\x0f\n\x07\x61t_most\x18\x05 \x01(\x03\x12\r\n\x05queue\x18\x06 \x01(\x08\x12\x10\n\x08returned\x18\x07 \x01(\x03\x12\x0c\n\x04sold\x18\x08 \x01(\x03\x12\x0e\n\x06\x63losed\x18\t \x01(\x08\"d\n\x12\x43reateStockCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x15\n\rlease_divisor\x18\x04 \x01(\x05\"\xbb\x01\n\x12UpdateStockCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05total\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rlease_divisor\x18\x05 \x01(\x05H\x02\x88\x01\x01\x42\x0f\n\r_display_nameB\x08\n\x06_totalB\x10\n\x0e_lease_divisor\"D\n\x13\x41rchiveStockCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x03\"\xaa\x01\n\x0e\x41llowanceInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12@\n\x0fgroup_allowance\x18\x02 \x01(\x0b\x32%.groupbuy.inventory.v1.GroupAllowanceH\x00\x12%\n\x04tick\x18\x03 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x42\x06\n\x04\x62ody\"\x98\x01\n\x0eGroupAllowance\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x03\x12\x36\n\trequested\x18\x05 \x03(\x0b\x32#.groupbuy.inventory.v1.OrderRequest\x12\x10\n\x08returned\x18\x06 \x03(\t\"/\n\x0cOrderRequest\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x05\x42\x87\x01\n\x19\x63om.groupbuy.inventory.v1P\x01ZPgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/inventory/v1;inventoryv1\xaa\x02\x15Groupbuy.Inventory.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!groupbuy/inventory/v1/inbox.proto\x12\x15groupbuy.inventory.v1\x1a\x19groupbuy/log/v1/log.proto\"\xd7\x02\n\nStockInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x38\n\x0bgroup_units\x18\x02 \x01(\x0b\x32!.groupbuy.inventory.v1.GroupUnitsH\x00\x12;\n\x06\x63reate\x18\x03 \x01(\x0b\x32).groupbuy.inventory.v1.CreateStockCommandH\x00\x12;\n\x06update\x18\x04 \x01(\x0b\x32).groupbuy.inventory.v1.UpdateStockCommandH\x00\x12=\n\x07\x61rchive\x18\x05 \x01(\x0b\x32*.groupbuy.inventory.v1.ArchiveStockCommandH\x00\x12%\n\x04tick\x18\x06 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x42\x06\n\x04\x62ody\"\xad\x01\n\nGroupUnits\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\x10\n\x08\x61t_least\x18\x04 \x01(\x03\x12\x0f\n\x07\x61t_most\x18\x05 \x01(\x03\x12\r\n\x05queue\x18\x06 \x01(\x08\x12\x10\n\x08returned\x18\x07 \x01(\x03\x12\x0c\n\x04sold\x18\x08 \x01(\x03\x12\x0e\n\x06\x63losed\x18\t \x01(\x08\x12\x0e\n\x06wanted\x18\n \x01(\x03\"d\n\x12\x43reateStockCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x15\n\rlease_divisor\x18\x04 \x01(\x05\"\xbb\x01\n\x12UpdateStockCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05total\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rlease_divisor\x18\x05 \x01(\x05H\x02\x88\x01\x01\x42\x0f\n\r_display_nameB\x08\n\x06_totalB\x10\n\x0e_lease_divisor\"D\n\x13\x41rchiveStockCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x03\"\xaa\x01\n\x0e\x41llowanceInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12@\n\x0fgroup_allowance\x18\x02 \x01(\x0b\x32%.groupbuy.inventory.v1.GroupAllowanceH\x00\x12%\n\x04tick\x18\x03 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x42\x06\n\x04\x62ody\"\x98\x01\n\x0eGroupAllowance\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x03\x12\x36\n\trequested\x18\x05 \x03(\x0b\x32#.groupbuy.inventory.v1.OrderRequest\x12\x10\n\x08returned\x18\x06 \x03(\t\"/\n\x0cOrderRequest\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x05\x42\x87\x01\n\x19\x63om.groupbuy.inventory.v1P\x01ZPgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/inventory/v1;inventoryv1\xaa\x02\x15Groupbuy.Inventory.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOCKINPUT']._serialized_start=88
   _globals['_STOCKINPUT']._serialized_end=431
   _globals['_GROUPUNITS']._serialized_start=434
-  _globals['_GROUPUNITS']._serialized_end=591
-  _globals['_CREATESTOCKCOMMAND']._serialized_start=593
-  _globals['_CREATESTOCKCOMMAND']._serialized_end=693
-  _globals['_UPDATESTOCKCOMMAND']._serialized_start=696
-  _globals['_UPDATESTOCKCOMMAND']._serialized_end=883
-  _globals['_ARCHIVESTOCKCOMMAND']._serialized_start=885
-  _globals['_ARCHIVESTOCKCOMMAND']._serialized_end=953
-  _globals['_ALLOWANCEINPUT']._serialized_start=956
-  _globals['_ALLOWANCEINPUT']._serialized_end=1126
-  _globals['_GROUPALLOWANCE']._serialized_start=1129
-  _globals['_GROUPALLOWANCE']._serialized_end=1281
-  _globals['_ORDERREQUEST']._serialized_start=1283
-  _globals['_ORDERREQUEST']._serialized_end=1330
+  _globals['_GROUPUNITS']._serialized_end=607
+  _globals['_CREATESTOCKCOMMAND']._serialized_start=609
+  _globals['_CREATESTOCKCOMMAND']._serialized_end=709
+  _globals['_UPDATESTOCKCOMMAND']._serialized_start=712
+  _globals['_UPDATESTOCKCOMMAND']._serialized_end=899
+  _globals['_ARCHIVESTOCKCOMMAND']._serialized_start=901
+  _globals['_ARCHIVESTOCKCOMMAND']._serialized_end=969
+  _globals['_ALLOWANCEINPUT']._serialized_start=972
+  _globals['_ALLOWANCEINPUT']._serialized_end=1142
+  _globals['_GROUPALLOWANCE']._serialized_start=1145
+  _globals['_GROUPALLOWANCE']._serialized_end=1297
+  _globals['_ORDERREQUEST']._serialized_start=1299
+  _globals['_ORDERREQUEST']._serialized_end=1346
 # @@protoc_insertion_point(module_scope)

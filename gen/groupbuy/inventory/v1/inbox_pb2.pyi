@@ -92,6 +92,7 @@ class GroupUnits(_message.Message):
     RETURNED_FIELD_NUMBER: _builtins.int
     SOLD_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """Id of the group."""
     version: _builtins.int
@@ -110,6 +111,8 @@ class GroupUnits(_message.Message):
     """Pieces of members that were charged."""
     closed: _builtins.bool
     """Whether the group asks for no more pieces."""
+    wanted: _builtins.int
+    """Pieces that all waiting orders of the group lack; it gets them at once if they are free."""
     def __init__(
         self,
         *,
@@ -122,10 +125,11 @@ class GroupUnits(_message.Message):
         returned: _builtins.int = ...,
         sold: _builtins.int = ...,
         closed: _builtins.bool = ...,
+        wanted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "at_most", b"at_most", "cause", b"cause", "closed", b"closed", "group", b"group", "queue", b"queue", "returned", b"returned", "sold", b"sold", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "at_most", b"at_most", "cause", b"cause", "closed", b"closed", "group", b"group", "queue", b"queue", "returned", b"returned", "sold", b"sold", "version", b"version", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,12 +68,13 @@ def seat_refused(order: str, entry: WaitlistEntry, reason: RefusalReason.ValueTy
     return event
 
 
-def units_requested(terms: Terms, at_least: int, at_most: int) -> GroupEvent:
+def units_requested(terms: Terms, at_least: int, wanted: int, at_most: int) -> GroupEvent:
     """Asks the stock item for pieces. Only a group with a waitlist waits in line."""
     event = GroupEvent()
     body = event.units_requested
     body.stock = terms.stock
     body.at_least = at_least
+    body.wanted = wanted
     body.at_most = at_most
     body.queue = terms.waitlist
     return event

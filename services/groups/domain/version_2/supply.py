@@ -91,14 +91,11 @@ def _balance_pieces(state: State, supply: Supply, terms: Terms) -> Iterator[Grou
         lacking = next(iter(state.waitlist.values())).quantity - supply.idle
         # If it lacks none, it is seated by the next tick.
         if lacking > 0:
-            yield events.units_requested(terms, lacking, max(lacking, _usable(state) - supply.idle))
-
-
-def _usable(state: State) -> int:
-    """Pieces that all free seats can use: those of the waiting orders, and one for each seat beyond them."""
-    seats = state.seats_left
-    waiting = [entry.quantity for entry in islice(state.waitlist.values(), seats)]
-    return sum(waiting) + seats - len(waiting)
+            seats = state.seats_left
+            waiting = [entry.quantity for entry in islice(state.waitlist.values(), seats)]
+            wanted = sum(waiting) - supply.idle
+            # One more piece for each free seat that nobody waits for.
+            yield events.units_requested(terms, lacking, wanted, wanted + seats - len(waiting))
 
 
 def left_to_return(state: State) -> bool:

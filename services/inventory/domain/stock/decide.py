@@ -2,8 +2,9 @@
 next is computed.
 
 A group asks for pieces, gets a lease or the answer that there are too few, and gives back or sells what it got. The
-size of a lease is `free // (divisor × open leases)` within the bounds that the group names: with ample stock a group
-gets all its pieces in one answer, and near the end few pieces lie idle in groups. Returned pieces go to the line first.
+size of a lease is what orders wait for, and up to `free // (divisor × open leases)` for the free seats: with ample
+stock a group gets all its pieces in one answer, and near the end few pieces lie idle in groups. Returned pieces go to
+the line first.
 """
 
 from __future__ import annotations
@@ -107,7 +108,9 @@ def _answer(state: StockItem, units: GroupUnits) -> StockEvent:
     if not state.archived and at_least <= free and not state.line:
         open_leases = state.open_leases + (group not in state.leases)
         share = free // (state.lease_divisor * open_leases)
-        return events.leased(group, max(at_least, min(units.at_most, share)), from_line=False)
+        # What orders wait for is not held back: it would not lie idle.
+        wanted = max(at_least, min(units.wanted, free))
+        return events.leased(group, max(wanted, min(units.at_most, share)), from_line=False)
     # Nobody overtakes the line. A piece that is not free now can come back while a group has it.
     queued = units.queue and state.revision > 0 and not state.archived
     usable = 0 if state.archived or state.line else free
