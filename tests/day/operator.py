@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from typing import Any
 from uuid import uuid4
@@ -16,14 +15,12 @@ from groupbuy.payments.v1.ledger_pb2 import LEDGER_ACCOUNT_ADJUSTMENTS, LEDGER_A
 from groupbuy.payments.v1.operator_pb2_grpc import OperatorServiceStub
 
 from chassis.routing.peer_calls import CALLER
+from tests.day.calls import retried
 
-CALL_S = 20.0
 PAUSE_S = 1.0
-RETRY_S = 60.0
 ALICE, BOB = "alice", "bob"
 #: Every so many-th unexpected charge is kept, and every so many-th owed sum is returned by a bank transfer at once.
 KEPT, TRANSFERRED = 5, 4
-_TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 #: Answers after which the list is read again: another decision was faster.
 _OVERTAKEN = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED, grpc.StatusCode.NOT_FOUND})
 
@@ -45,7 +42,7 @@ class Operators:
         request.kinds.extend(kinds)  # type: ignore[arg-type] # kinds by their numbers
         found: list[pb.Issue] = []
         while True:
-            page = await self._retried("ListIssues", request, ())
+            page = await retried(self._stub.ListIssues, request)
             found += page.issues
             if not page.next_page_token:
                 return found
@@ -55,7 +52,7 @@ class Operators:
         """Makes one repair. Returns whether it was done."""
         request.request_id, request.reason = str(uuid4()), reason
         try:
-            repair = await self._retried(method, request, ((CALLER, operator),))
+            repair = await retried(getattr(self._stub, method), request, ((CALLER, operator),))
         except grpc.aio.AioRpcError as error:
             if error.code() not in _OVERTAKEN:
                 raise
@@ -63,17 +60,6 @@ class Operators:
             return False
         self.accepted[repair.request_id] = (repair.operator, repair.action.WhichOneof("action") or "")
         return True
-
-    async def _retried(self, method: str, request: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
-        """Makes a call, again while the service is not ready or the decision is late: the request id is the same."""
-        until = time.monotonic() + RETRY_S
-        while True:
-            try:
-                return await getattr(self._stub, method)(request, timeout=CALL_S, metadata=metadata)
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in _TRANSIENT or time.monotonic() > until:
-                    raise
-            await asyncio.sleep(PAUSE_S / 5)
 
     async def attend(self) -> None:
         """Acts on issues until cancelled."""
@@ -126,4 +112,4 @@ class Operators:
     async def feed(self, payment: str, outcome: ProviderOutcome) -> None:
         """Feeds a finding of the provider's statement."""
         request = pb.FeedOutcomeRequest(name=payment, reason="balance transactions of the day", outcome=outcome)
-        await self._retried("FeedOutcome", request, ((CALLER, BOB),))
+        await retried(self._stub.FeedOutcome, request, ((CALLER, BOB),))

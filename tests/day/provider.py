@@ -86,12 +86,7 @@ class Provider:
                 continue
             part = kept // 2 if kind == "refund" and wanted % 2 else 0
             request = pb.OperateByHandRequest(hold=entry.hold, kind=named[kind], amount_minor=part)
-            try:
-                await self._stub.OperateByHand(request, timeout=CALL_S)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                    raise
-                # Our own call was faster.
+            if await self._unless_too_late(self._stub.OperateByHand, request) is None:
                 continue
             self.by_hand[kind].append(entry.hold)
             wanted -= 1
@@ -104,8 +99,9 @@ class Provider:
             if len(self.disputes) == count:
                 return
             if kept > 0 and entry.hold not in touched and not entry.disputes and entry.wire == "simulated":
-                opened = await self._stub.OpenDispute(pb.OpenDisputeRequest(hold=entry.hold), timeout=CALL_S)
-                self.disputes.append(opened.dispute)
+                opened = await self._unless_too_late(self._stub.OpenDispute, pb.OpenDisputeRequest(hold=entry.hold))
+                if opened is not None:
+                    self.disputes.append(opened.dispute)
 
     async def decide_disputes(self, won: int, lost: int) -> None:
         """The bank decides the first disputes; the others stay open."""
@@ -116,6 +112,15 @@ class Provider:
     async def pay_out(self) -> int:
         """Pays the whole balance out to the bank. Returns the number of payouts."""
         return len((await self._stub.PayOut(pb.PayOutRequest(), timeout=CALL_S)).payouts)
+
+    async def _unless_too_late(self, call: Any, request: Any) -> Any:
+        """The answer of a call; None if our own call was faster."""
+        try:
+            return await call(request, timeout=CALL_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            return None
 
     def _shuffled(self, entries: Iterable[pb.StatementEntry]) -> list[pb.StatementEntry]:
         found = sorted(entries, key=lambda one: one.order)

@@ -75,7 +75,8 @@ class Day:
             attending = asyncio.create_task(self._operators.attend())
             try:
                 played = await self._evening(shop, merchant, orders)
-                await self._step("120 refunds by support", refund_some(payments, await self._kept(), REFUNDED))
+                await self._step("settlements", self._settled())
+                await self._step("refunds by support", refund_some(payments, await self._kept(), REFUNDED))
                 await self._step("disputes", self._provider.dispute(DISPUTES))
                 await self._step("dashboard refunds", self._provider.operate("refund", BY_HAND - self._acted()))
                 stuck = StuckSettlement(shop, merchant, self._operators, self._provider)
@@ -109,6 +110,14 @@ class Day:
         began = time.monotonic()
         result = await work
         self._say(f"{name}: {result if result is not None else 'done'} after {time.monotonic() - began:.1f} s")
+
+    async def _settled(self) -> None:
+        """Waits until no hold is open, so that all groups of the evening have settled. Raises TimeoutError."""
+        until = time.monotonic() + QUIET_S
+        while open_ := [one.hold for one in await self._provider.statement() if one.open_minor]:
+            if time.monotonic() > until:
+                raise TimeoutError(f"{len(open_)} holds are still open, for instance {open_[0]}")
+            await asyncio.sleep(1.0)
 
     def _acted(self) -> int:
         return sum(map(len, self._provider.by_hand.values()))

@@ -17,10 +17,10 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 from groupbuy.payments.v1 import operator_pb2
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_CAPTURE
 
+from tests.day.calls import retried
 from tests.day.operator import ALICE, Operators
 from tests.day.provider import Provider
 
-CALL_S = 20.0
 MEMBERS = 4
 WINDOW_S = 12
 SOON_S = 90.0
@@ -72,7 +72,7 @@ class StuckSettlement:
         request = CreateCampaignRequest(
             campaign=campaign, campaign_id=f"stuck-{uuid4().hex[:8]}", request_id=str(uuid4())
         )
-        name = (await self._campaigns.CreateCampaign(request, timeout=CALL_S)).name
+        name = (await retried(self._campaigns.CreateCampaign, request)).name
         placed: list[str] = []
         group = ""
         for number in range(MEMBERS):
@@ -87,7 +87,7 @@ class StuckSettlement:
                 payment_method="card_ok" if number else "wallet_ok",
                 request_id=str(uuid4()),
             )
-            answer = (await self._orders.PlaceOrder(order, timeout=CALL_S)).order
+            answer = (await retried(self._orders.PlaceOrder, order)).order
             group = answer.group
             placed.append(answer.name)
         return placed
@@ -98,7 +98,7 @@ class StuckSettlement:
         while True:
             found = [
                 pb.OrderState.Name(
-                    (await self._orders.GetOrder(pb.GetOrderRequest(name=name), timeout=CALL_S)).state
+                    (await retried(self._orders.GetOrder, pb.GetOrderRequest(name=name))).state
                 ).removeprefix("ORDER_STATE_")
                 for name in orders
             ]

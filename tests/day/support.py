@@ -13,7 +13,8 @@ from groupbuy.payments.v1.payments_pb2 import RefundPaymentRequest
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceStub
 from groupbuy.simprovider.v1.simprovider_pb2 import BALANCE_KIND_PAYOUT, BalanceTransaction, StatementEntry
 
-CALL_S = 20.0
+from tests.day.calls import retried
+
 AT_ONCE = 10
 
 
@@ -33,7 +34,7 @@ async def refund_some(payments: grpc.aio.Channel, kept: Iterable[StatementEntry]
         )
         async with free:
             try:
-                await stub.RefundPayment(request, timeout=CALL_S)
+                await retried(stub.RefundPayment, request)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                     raise
