@@ -1251,7 +1251,7 @@ class Behaviour(_message.Message):
     """Share of payments that the issuer warns of, in per mille."""
     key_life_ms: _builtins.int
     """Life of an idempotency key of Stripe's API, in milliseconds; Stripe's is 86400000. Until then the key keeps its
-    answer, a 500 included, and a replay has the header Idempotent-Replayed; then the key is new. 0: keys live for ever
+    answer, a 500 included, and a replay has the header Idempotent-Replayed; then the key is new. 0: keys never expire
     and keep no failure.
     """
     search_lag_ms: _builtins.int
