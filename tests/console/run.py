@@ -43,7 +43,6 @@ class Run:
         """The checks by name, in their order."""
         browser, site, shop, scene = self._browser, self._site, self._shop, self._scene
         return {
-            "looks": self._looks,
             "live": lambda: self.figures.update(live_ms=round(live.orders_appear(browser, site, shop))),
             "tier": lambda: live.tier_turns(browser, site, shop),
             "story": self._stories,
@@ -55,6 +54,7 @@ class Run:
             "burst": lambda: self.figures.update(live.burst(browser, site, shop)),
             "streams": lambda: self.figures.update(live.many_streams(site)),
             "unnoticed": lambda: live.console_dies(site, shop),
+            "looks": self._looks,
         }
 
     def run(self, only: Sequence[str]) -> None:
