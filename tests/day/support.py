@@ -27,7 +27,7 @@ async def refund_some(payments: grpc.aio.Channel, kept: Iterable[StatementEntry]
     async def refund(entry: StatementEntry) -> bool:
         request = RefundPaymentRequest(
             name=f"groups/{entry.group}/orders/{entry.order}/payment",
-            request_id=str(uuid5(NAMESPACE_OID, entry.order)),
+            request_id=str(uuid5(NAMESPACE_OID, entry.hold)),
             amount_minor=max((entry.captured_minor - entry.refunded_minor) // 3, 1),
             currency=entry.currency,
             reason="arrived broken",
