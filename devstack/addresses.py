@@ -22,8 +22,8 @@ class BadPorts(ValueError):
 def choose(text: str = "") -> dict[str, int]:
     """Ports by name. A name without a port gets a free one.
 
-    `text` is `free`; the first of twelve consecutive ports; or `name=port,name=port`, which replaces some of the default
-    ports. Raises BadPorts.
+    `text` is `free`; the first of twelve consecutive ports; or `name=port,name=port`, which replaces some of the
+    default ports. Raises BadPorts.
     """
     if text == FREE:
         return {}
