@@ -30,6 +30,7 @@ NOT_OWED = "this sum is not owed"
 NO_REFERENCE = "the reference of the transfer is missing"
 NO_SUSPENSE = "no unexpected funds of this hold wait"
 ONLY_HELD = "the funds are held and not taken: they can only be returned"
+IN_DISPUTE = "a dispute decides about these funds"
 NOT_AN_ADJUSTMENT = "an adjustment has two accounts, an amount and a currency"
 NO_PROPOSAL = "no such proposal waits"
 SAME_OPERATOR = "another operator has to approve the adjustment"
@@ -232,6 +233,8 @@ def _keep(payments: GroupPayments, payment: Payment, order: str, body: pb.KeepSu
         return NO_SUSPENSE
     if not hold.suspense_taken:
         return ONLY_HELD
+    if payment.disputed(body.hold):
+        return IN_DISPUTE
     return lambda: iter((provider_events.suspense_kept(order, body.hold, hold.suspense, hold.currency),))
 
 

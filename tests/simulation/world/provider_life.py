@@ -44,6 +44,14 @@ def _is_booked(world: World, account: Account) -> bool:
     return hold is not None and (hold.captured, hold.refunded) == (account.captured, account.refunded)
 
 
+def _is_merchants(world: World, account: Account) -> bool:
+    """Whether the refundable money was not returned by other means, and is not kept by an operator."""
+    case = world.auditor.case(account.group)
+    payment = case.group_payments.payments.get(account.order) if case is not None else None
+    hold = payment.holds.get(account.reference) if payment is not None else None
+    return hold is not None and hold.merchants - hold.charge_refunds >= account.refundable
+
+
 def _news(account: Account, **fields: Any) -> ProviderOutcome:
     return ProviderOutcome(
         # News often name the hold alone.
@@ -154,7 +162,7 @@ def _pay_late(world: World, account: Account, pick: int) -> None:
 
 def _dispute(world: World, pick: int) -> None:
     """The customer disputes a charge: perhaps first a warning, then the dispute, its date, and its end."""
-    found = _accounts(world, lambda one: one.refundable > 0)
+    found = _accounts(world, lambda one: one.refundable > 0 and _is_merchants(world, one))
     if not found:
         return
     account = found[pick % len(found)]
@@ -203,7 +211,7 @@ def _dispute_news(account: Account, name: str, amount: int, withdrawn: int, due_
 
 
 def _refund_by_hand(world: World, pick: int) -> None:
-    found = _accounts(world, lambda one: one.refundable > 0)
+    found = _accounts(world, lambda one: one.refundable > 0 and _is_merchants(world, one))
     if found:
         account = found[pick % len(found)]
         amount = account.refundable if pick & 1 else max(account.refundable // 3, 1)
@@ -356,6 +364,7 @@ def _give_up_refund(world: World, found: list[tuple[str, str, Payment]]) -> None
             refused = ProviderOutcome(order=order, operation=call.operation, attempt=call.attempt)
             refused.declined.reason = "cancelled by the operator"
             if world.provider.results.setdefault(idempotency_key(made), refused).HasField("declined"):
+                world.auditor.on_refund_declined(group, ProviderCall(order=order, amount_minor=call.amount))
                 command(world, group, order, give_up_call=pb.GiveUpCall(operation=call.operation, attempt=call.attempt))
                 return
 
