@@ -69,8 +69,6 @@ class Credentials:
                 "SHARE_TLS_KEY": str(share.key),
                 # The provider gives its statement to the operator alone.
                 "STATEMENTS": "",
-                # The provider gives its statement to the operator alone.
-                "STATEMENTS": "",
             }
             # It reads Kafka with the rights of the command line, which write nothing.
             reader = {f"GROUPBUY_OPS_{key}": value for key, value in self._user(OPS).items()}
