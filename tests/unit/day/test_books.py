@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from groupbuy.payments.v1 import decisions_pb2 as pb
@@ -21,7 +22,7 @@ from tests.day.books import Books, dispute_fee, repairs_recorded
 from tests.day.support import statement_findings
 
 GROUP, ORDER, HOLD = "g", "o", "h"
-MONEY = {"order": ORDER, "hold": HOLD, "currency": "CNY"}
+MONEY: dict[str, Any] = {"order": ORDER, "hold": HOLD, "currency": "CNY"}
 HELD = PaymentEvent(hold_authorised=pb.HoldAuthorised(**MONEY, amount_minor=100, operation=pb.OPERATION_AUTHORISE))
 TAKEN = PaymentEvent(captured=pb.Captured(**MONEY, amount_minor=80, released_minor=20))
 
@@ -96,7 +97,7 @@ def test_another_deployment_is_left_out() -> None:
 
 
 def test_an_adjustment_that_is_not_reversed_is_found() -> None:
-    accounts = {"from_account": int(Account.MERCHANT), "to_account": int(Account.ADJUSTMENTS)}
+    accounts: dict[str, Any] = {"from_account": int(Account.MERCHANT), "to_account": int(Account.ADJUSTMENTS)}
     adjusted = PaymentEvent(ledger_adjusted=pb.LedgerAdjusted(**MONEY, amount_minor=5, **accounts))
     assert len(books_of([adjusted]).unequal([], [])) == 1
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_CAPTURE, PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from groupbuy.payments.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
 
@@ -212,7 +212,9 @@ def test_two_persons_adjust_the_ledger(payments: Payments, repair: Any, monkeypa
 
 async def test_a_finding_of_a_statement_names_its_operator(payments: Payments) -> None:
     payments.view.charge()
-    outcome = ProviderOutcome(order=ORDER, operation=3, payment_method="simulated_", **captured("found", 30))
+    outcome = ProviderOutcome(
+        order=ORDER, operation=OPERATION_CAPTURE, payment_method="simulated_", **captured("found", 30)
+    )
     async with findings(payments.target, "statement of May") as send:
         await send(NAME.split("/")[1], outcome)
     fed = payments.inbox.records[0][1].outcome

@@ -19,6 +19,7 @@ from services.payments.api.ports import LedgerView, Notifications
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
+from services.payments.providers.port import Unaddressed
 from tests.scenarios.facts import GROUP
 from tests.scenarios.group_events import hold_of, seat_reserved, settlement_requested
 from tests.scenarios.inputs import authorised, captured, group_decided, provider_result
@@ -106,6 +107,9 @@ class NoNotifications:
     """Fails on any notification."""
 
     def verify_and_parse(self, provider: str, headers: Any, body: bytes) -> None:
+        raise AssertionError("an unexpected notification")
+
+    async def address(self, provider: str, notification: Unaddressed, timeout_s: float) -> None:
         raise AssertionError("an unexpected notification")
 
 

@@ -26,6 +26,7 @@ from eventlog.core.errors import BrokerUnavailable
 from services.payments.api.ports import Notifications
 from services.payments.api.webhook_ingest import BODY_HEADER, WebhookIngest
 from services.payments.providers.notifications import NotUnderstood
+from services.payments.providers.port import Unaddressed
 from services.payments.providers.registry import notifications_of
 from tests.scenarios.api_call import call
 from tests.scenarios.facts import GROUP
@@ -48,6 +49,9 @@ class Reads:
         if self._error is not None:
             raise self._error
         return self._claim
+
+    async def address(self, provider: str, notification: Unaddressed, timeout_s: float) -> None:
+        raise AssertionError("an unaddressed notification")
 
 
 def signed(body: bytes, secret: str = SECRET, at_s: int = NOW_S) -> list[NotificationHeader]:

@@ -291,7 +291,8 @@ async def test_an_adjustment_between_one_account_and_itself_is_invalid(view: Ope
 
 def finding(**given: Any) -> pb.FeedOutcomeRequest:
     outcome = ProviderOutcome(operation=OPERATION_CAPTURE, payment_method="simulated_", **captured("found", 30))
-    return pb.FeedOutcomeRequest(**{"name": NAME, "reason": "statement of May", "outcome": outcome} | given)
+    values: dict[str, Any] = {"name": NAME, "reason": "statement of May", "outcome": outcome}
+    return pb.FeedOutcomeRequest(**values | given)
 
 
 async def test_a_finding_is_appended_with_its_operator(view: OperatorView, inbox: Inbox) -> None:

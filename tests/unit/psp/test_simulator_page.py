@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
@@ -27,6 +28,6 @@ def test_the_page_names_each_call_of_a_test() -> None:
 
 def test_each_setting_of_a_fault_reaches_the_behaviour() -> None:
     fields = {field.name for field in pb.Behaviour.DESCRIPTOR.fields}
-    given = {"latency": "lognormal", "decline_methods": ("x",), "decline_amounts_minor": (1,)}
+    given: dict[str, Any] = {"latency": "lognormal", "decline_methods": ("x",), "decline_amounts_minor": (1,)}
     settings = Settings(**{name: given.get(name, 1) for name in fields})
     assert {field.name for field, _ in behaviour_of(settings).ListFields()} == fields

@@ -8,14 +8,16 @@ from ops.audit.findings import Findings
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat, SeatState
+from ops.audit.group.terms import frozen
 from ops.demo.endings import Ending, ending
 from tests.unit.ops.scripted_logs import terms
 
 
 def ended(state: SeatState, *, group: GroupState, solo: bool = False, hold: int = 0, to_settle: int = -1) -> Ending:
     fold = GroupFold("group", Findings())
-    fold.state, fold.terms = group, terms()
-    fold.terms.solo = solo
+    offered = terms()
+    offered.solo = solo
+    fold.state, fold.terms = group, frozen(offered.SerializeToString())
     seat = Seat("order")
     seat.state, seat.hold_minor, seat.to_settle_minor = state, hold, to_settle
     return ending(fold, seat)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import OpsError
-from ops.statements import source
+from ops.statements import source, stripe_report
 from ops.statements.collected import Statement
 from ops.statements.movements import Kind, Movement
 
@@ -24,7 +24,7 @@ def statement() -> Statement:
 )
 async def test_only_our_lines_are_compared(monkeypatch: pytest.MonkeyPatch, environment: str, holds: set[str]) -> None:
     monkeypatch.setenv("GROUPBUY_OPS_ENVIRONMENT", environment)
-    monkeypatch.setattr(source.stripe_report, "movements", lambda _path: [])
+    monkeypatch.setattr(stripe_report, "movements", lambda _path: [])
     monkeypatch.setattr(Statement, "take_all", lambda _self, _movements: statement())
     found = await source.read(source.Source("stripe", Path("report.csv")))
     assert found.entries.keys() == holds
@@ -33,6 +33,6 @@ async def test_only_our_lines_are_compared(monkeypatch: pytest.MonkeyPatch, envi
 
 async def test_an_invalid_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUPBUY_OPS_ENVIRONMENT", "not one")
-    monkeypatch.setattr(source.stripe_report, "movements", lambda _path: [])
+    monkeypatch.setattr(stripe_report, "movements", lambda _path: [])
     with pytest.raises(OpsError, match="GROUPBUY_OPS_ENVIRONMENT"):
         await source.read(source.Source("stripe", Path("report.csv")))
