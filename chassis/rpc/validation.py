@@ -47,6 +47,10 @@ PATTERNS = {
         "must be groups/{group}, where {group} is a UUID in lower case, or campaigns/{campaign}, where {campaign} is "
         f"{_CAMPAIGN_ID}"
     ),
+    "^stocks/[a-z0-9-]{1,63}$": f"must be stocks/{{stock}}, where {{stock}} is {_CAMPAIGN_ID}",
+    "^(stocks/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$": (
+        f"must be stocks/{{stock}}, where {{stock}} is {_CAMPAIGN_ID} with no hyphen at either end, or empty"
+    ),
     "^[a-z][a-z0-9_]{0,31}$": "must be 1 to 32 lower-case letters, digits and underscores, starting with a letter",
 }
 

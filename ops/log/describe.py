@@ -119,6 +119,13 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "member_declined": _declined,
     "settled": lambda e: f"SETTLED: {e.settled} charged, {e.declined} declined",
     "cancel_refused": lambda e: f"{short(e.order)}: cancellation refused, {e.reason}",
+    "units_requested": lambda e: f"asks {e.stock} for {e.at_least} to {e.at_most} pieces",
+    "units_granted": lambda e: f"{e.units} pieces granted",
+    "units_denied": lambda e: f"too few pieces, {'waits in line' if e.queued else f'{e.free} are free'}",
+    "units_returned": lambda e: f"{e.units} pieces go back to {e.stock}",
+    "units_sold": lambda e: f"{e.units} pieces of {e.stock} sold",
+    "admission_requested": lambda e: f"{short(e.order)} waits for the limit of its customer",
+    "allowance_returned": lambda e: f"{short(e.order)} no longer counts in the limit of its customer",
     "faulted": _faulted,
 }
 

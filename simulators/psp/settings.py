@@ -81,7 +81,7 @@ class Settings(SecuritySettings):
     dispute_close_ms: Milliseconds = 0
     #: Share of payments that the issuer warns of.
     fraud_warning_per_mille: PerMille = 0
-    #: Life of an idempotency key of Stripe's API, for which it keeps its answer; 0: for ever, without failures.
+    #: Life of an idempotency key of Stripe's API, for which it keeps its answer; 0: no end, no failures.
     key_life_ms: Milliseconds = 0
     #: Time for which a search over metadata does not find a new object.
     search_lag_ms: Milliseconds = 0

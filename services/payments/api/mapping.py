@@ -41,6 +41,8 @@ _STATES: dict[Status, PaymentState.ValueType] = {
     Status.OWED: pb.PAYMENT_STATE_AUTHORISED,
 }
 
+#: The last second that a Timestamp can hold.
+_LATEST_MS = 253_402_300_799_000
 _DISPUTE_STATES = {
     DisputeStatus.OPEN: pb.PAYMENT_DISPUTE_STATE_OPEN,
     DisputeStatus.WON: pb.PAYMENT_DISPUTE_STATE_WON,
@@ -211,7 +213,7 @@ def payment_message(name: str, payment: PaymentView, version: int, time_ms: int)
 
 
 def timestamp(time_ms: int) -> Timestamp:
-    """A time in milliseconds since the epoch."""
+    """A time in milliseconds since the epoch. A later one than the year 9999, which a provider may report, is cut."""
     made = Timestamp()
-    made.FromMilliseconds(time_ms)
+    made.FromMilliseconds(min(time_ms, _LATEST_MS))
     return made

@@ -105,7 +105,9 @@ def test_network_policies_follow_the_access_policy() -> None:
     assert default["podSelector"] == {"matchLabels": {"app.kubernetes.io/part-of": "groupbuy"}}
     assert (default["policyTypes"], "ingress" in default) == (["Ingress", "Egress"], False)
     assert clients(found["groupbuy-orders"]) == ["monitor", "operator", "shop", "support"]
-    assert clients(found["groupbuy-payments"]) == ["finance", "monitor", "operator", "support", "webhooks"]
+    assert clients(found["groupbuy-payments"]) == [
+        "console", "finance", "monitor", "operator", "support", "webhooks",
+    ]  # fmt: skip
     # Only payments may call the provider, and only payments may leave the cluster.
     assert pods(found["groupbuy-provider"]["ingress"]) == ["payments"]
     for name, spec in found.items():

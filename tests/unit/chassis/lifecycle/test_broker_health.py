@@ -15,7 +15,7 @@ from chassis.lifecycle import backoff
 from chassis.lifecycle import broker_health as module
 from chassis.lifecycle.broker_health import FAILED_PROBES, BrokerHealth
 from eventlog.core.errors import TopicsDiffer
-from shared_kernel.topics import BUSINESS, GROUPS_DECIDER, GROUPS_SEQUENCER
+from shared_kernel.topics import BUSINESS, GROUPS_DECIDER, GROUPS_ROUTER, GROUPS_SEQUENCER
 from tests.unit.chassis.support import SOON_S, eventually
 
 
@@ -106,7 +106,7 @@ async def test_missing_topics_are_waited_for_and_not_described_by_name(cluster: 
         assert await asyncio.wait_for(waiting, SOON_S) == 4
     assert broker.available
     assert cluster.named == []
-    assert "has no topics orders.order.v1, groups.campaign.v1, groups.inbox.v1 and 3 more" in logs[0]["event"]
+    assert "has no topics orders.order.v1, groups.campaign.v1, groups.inbox.v1 and 7 more" in logs[0]["event"]
     assert "groupbuy-ops topics create" in logs[0]["event"]
 
 
@@ -137,7 +137,8 @@ async def test_forgotten_offsets_are_logged_and_do_not_delay_the_start(
     with structlog.testing.capture_logs() as logs:
         assert await groups_broker().wait() == 4
     (entry,) = logs
-    assert entry["groups"] == [GROUPS_SEQUENCER, GROUPS_DECIDER], "readers of other services are not logged"
+    # Readers of other services are not logged.
+    assert entry["groups"] == [GROUPS_SEQUENCER, GROUPS_DECIDER, GROUPS_ROUTER]
 
 
 async def test_topics_that_differ_fail_the_start(cluster: Cluster) -> None:

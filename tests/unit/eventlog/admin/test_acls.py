@@ -6,10 +6,20 @@ import pytest
 
 from eventlog.admin.acls import OPS, PROVISIONER, REDRIVER, Grant, Operation, Resource, grants, kafka_acls_commands
 from eventlog.records.topic_spec import TopicSpec, sources_of_dead_letters
-from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_LOG, GROUP_PREFIX, ORDERS, PAYMENT_LOG, REGISTRY
+from shared_kernel.topics import (
+    ALL,
+    ALLOWANCE_LOG,
+    CAMPAIGNS,
+    GROUP_LOG,
+    GROUP_PREFIX,
+    ORDERS,
+    PAYMENT_LOG,
+    REGISTRY,
+    STOCK_LOG,
+)
 
 GRANTS = grants(ALL, GROUP_PREFIX)
-SERVICES = {"orders", "groups", "payments"}
+SERVICES = {"orders", "groups", "payments", "inventory"}
 
 
 def principals(operation: Operation, topic: str) -> set[str]:
@@ -28,7 +38,7 @@ def test_a_topic_has_one_writer(topic: TopicSpec) -> None:
 
 
 def test_the_specified_readers_the_writer_and_the_command_line_may_read_a_topic() -> None:
-    assert principals(Operation.READ, GROUP_LOG.name) == {"groups", "payments", "orders", OPS}
+    assert principals(Operation.READ, GROUP_LOG.name) == {"groups", "payments", "orders", "inventory", OPS}
     assert principals(Operation.READ, CAMPAIGNS.name) == {"groups", "orders", OPS}
     assert principals(Operation.READ, "groups.inbox.v1") == {"groups", OPS}
     assert principals(Operation.READ, "groups.group.v1.orders.dlq") == {OPS}
@@ -71,7 +81,8 @@ def test_the_redriver_may_write_topics_with_dead_letters_but_no_inbox() -> None:
     added = added_by(redrive=True)
     assert {one.principal for one in added} == {REDRIVER}
     written = {one.name for one in added if one.operation is Operation.WRITE}
-    assert written == {ORDERS.name, GROUP_LOG.name, PAYMENT_LOG.name, REGISTRY.name}
+    logs = (ORDERS, GROUP_LOG, PAYMENT_LOG, STOCK_LOG, ALLOWANCE_LOG, REGISTRY)
+    assert written == {one.name for one in logs}
     assert not any(one.resource is Resource.GROUP for one in added)
 
 
