@@ -36,8 +36,10 @@ GROUPS = sorted({reader for spec in ALL for reader in spec.readers} | {"groupbuy
 INBOXES, LOGS = ("groups.inbox.v1", "payments.inbox.v1"), ("groups.group.v1", "payments.payment.v1")
 DLQ = [name for name in TOPICS if name.endswith(".dlq")]
 REGISTRY = "groupbuy.registry.v1"
+INVENTORY_LOGS = ("inventory.stock.v1", "inventory.allowance.v1")
+INVENTORY = {*INVENTORY_LOGS, "inventory.stock-inbox.v1", "inventory.allowance-inbox.v1"}
 #: Topics with dead letters, the only ones that a redrive writes to.
-SOURCES = {"orders.order.v1", *LOGS}
+SOURCES = {"orders.order.v1", *LOGS, *INVENTORY_LOGS}
 
 WRITES = {
     "orders": {"orders.order.v1", *(name for name in DLQ if name.endswith(".orders.dlq"))},
@@ -52,14 +54,16 @@ WRITES = {
         "payments.payment.v1",
         *(name for name in DLQ if name.endswith(".payments.dlq")),
     },
+    "inventory": {*INVENTORY, *(name for name in DLQ if name.endswith(".inventory.dlq"))},
     "ops": {REGISTRY},
     "redrive": {*SOURCES, REGISTRY},
     "provision": {REGISTRY},
 }
 READS = {
     "orders": {"orders.order.v1", "groups.campaign.v1", *LOGS, REGISTRY},
-    "groups": {"orders.order.v1", "groups.campaign.v1", "groups.inbox.v1", *LOGS, REGISTRY},
+    "groups": {"orders.order.v1", "groups.campaign.v1", "groups.inbox.v1", *LOGS, *INVENTORY_LOGS, REGISTRY},
     "payments": {"payments.inbox.v1", *LOGS, REGISTRY},
+    "inventory": {*INVENTORY, "groups.group.v1", REGISTRY},
     "ops": set(TOPICS),
     "redrive": {*DLQ, *SOURCES, REGISTRY},
     "provision": set(TOPICS),
