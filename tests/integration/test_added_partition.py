@@ -23,6 +23,7 @@ from devstack.kafka.broker import Broker
 from eventlog.core.errors import TopicsDiffer
 from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
+from ops.broker import rebuild as rebuild_module
 from ops.broker.log_creation import create_log
 from ops.broker.rebuild import Rebuild, rebuild
 from ops.errors import OpsError
@@ -261,18 +262,18 @@ async def test_a_rebuilt_topic_has_its_old_content_also_after_an_interruption_an
     with pytest.raises(TopicsDiffer):
         await log_registry.check(kafka)
 
-    steps = ("_make", "_copy", "_compare", "_carry_offsets", "_delete", "_set")
-    for step in steps:
-        real = getattr(Rebuild, step)
+    steps = [(Rebuild, step) for step in ("_make", "_copy", "_compare", "_carry_offsets", "_delete")]
+    for where, step in (*steps, (rebuild_module, "change_settings")):
+        real = getattr(where, step)
 
-        async def breaking(self: Rebuild, *args: Any, real: Any = real) -> None:
-            await real(self, *args)
+        async def breaking(*args: Any, real: Any = real) -> None:
+            await real(*args)
             raise Broken
 
-        monkeypatch.setattr(Rebuild, step, breaking)
+        monkeypatch.setattr(where, step, breaking)
         with pytest.raises(Broken):
             await rebuild(kafka, [ORDERS], lines.append, dry_run=False)
-        monkeypatch.setattr(Rebuild, step, real)
+        monkeypatch.setattr(where, step, real)
     await rebuild(kafka, [ORDERS], lines.append, dry_run=False)
     assert await contents(kafka, ORDERS) == before
     rebuilt = await asyncio.to_thread(ops, kafka, "topics", "rebuild")
