@@ -45,7 +45,7 @@ up: $(READY) ## the whole system in the foreground until Ctrl-C; KEEP=1 SECURED=
 first-hour: $(READY) ## what a newcomer does in the first hour, in a fresh clone and odd environments; ARGS="--only name"
 	$(BIN)/python -m tests.first_hour.run $(ARGS)
 
-test: lint unit process contract simulate integration ## all that CI runs, under 10 minutes
+test: lint unit process contract simulate integration ## all that CI runs: 25 minutes on two cores
 
 lint: $(READY) ## style, types, layers, and the protos
 	$(BIN)/ruff check .
