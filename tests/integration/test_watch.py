@@ -100,7 +100,8 @@ def ops(shop: Shop, *args: str) -> tuple[int, list[dict[str, Any]]]:
     """Exit code and JSON lines of a command."""
     command = [sys.executable, "-m", "ops.main", *args, "--kafka", shop.stack.kafka, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ, timeout=PATIENCE_S)
-    assert not done.stderr, done.stderr
+    # `stuck` notes there that it has no address of the payments service.
+    assert not done.stderr or "issues are not listed" in done.stderr, done.stderr
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -147,7 +148,7 @@ def test_watch_goes_on_after_a_restart_with_equal_figures(shop: Shop, watch: Wat
     lines = watch.page("/metrics").splitlines()
     assert len(lines) < 500
     differences = [one for one in lines if one.startswith("groupbuy_audit_differences{")]
-    assert len(differences) == 15
+    assert len(differences) == 18
     assert all(one.endswith(" 0.0") for one in differences)
     settled = watch.metric(SETTLED)
 
