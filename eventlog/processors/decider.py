@@ -213,6 +213,17 @@ class Decider(Processor, Generic[S]):
     def _owned(self) -> list[PartitionState[S]]:
         return list(self._store.owned(self.read_epoch))
 
+    def _all_owned(self, partitions: Collection[int] | None) -> list[PartitionState[S]]:
+        """The states of `partitions`, or of all. Raises NotReady unless this process has all of them."""
+        owned = self._owned()
+        expected = self.partitions
+        if partitions is not None:
+            owned = [state for state in owned if state.partition in partitions]
+            expected = len(partitions)
+        if not self.partitions or len(owned) != expected:
+            raise NotReady(f"{self.group}: only some partitions are ready here")
+        return owned
+
     def _on_ready(self) -> None:
         for state in self._store.owned(self.epoch):
             if state.last_folded_ms > 0:

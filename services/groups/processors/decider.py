@@ -101,13 +101,7 @@ class GroupDecider(Decider[State]):
     ) -> list[OpenGroup]:
         """At most `limit` open groups of a campaign after one, from `partitions` or from all. Raises NotReady unless
         this process has all groups of these partitions."""
-        owned = self._owned()
-        expected = self.partitions
-        if partitions is not None:
-            owned = [state for state in owned if state.partition in partitions]
-            expected = len(partitions)
-        if not self.partitions or len(owned) != expected:
-            raise NotReady(f"{self.group}: only some partitions are ready here")
+        owned = self._all_owned(partitions)
         rank = None if after is None else OpenGroup(*after).rank()
         found = []
         for state in owned:

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Any
 
 from eventlog.core.aggregate import Aggregate
-from eventlog.core.errors import NotReady
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
 from eventlog.processors.observed_decisions import DecisionObserver
@@ -23,15 +22,8 @@ class StockDecider(Decider[StockItem]):
 
     def items(self, partitions: Collection[int] | None = None) -> list[Aggregate[StockItem]]:
         """The created stock items of `partitions`, or of all. Raises NotReady unless this process has all of them."""
-        owned = self._owned()
-        expected = self.partitions
-        if partitions is not None:
-            owned = [state for state in owned if state.partition in partitions]
-            expected = len(partitions)
-        if not self.partitions or len(owned) != expected:
-            raise NotReady(f"{self.group}: only some partitions are ready here")
         found: dict[str, Aggregate[StockItem]] = {}
-        for state in owned:
+        for state in self._all_owned(partitions):
             store: Any = state.states  # a RocksDBStore, because the decider has a codec
             for key in store.all_keys():
                 aggregate = found.get(key) or store.peek(key)

@@ -147,14 +147,7 @@ class PaymentDecider(Decider[GroupPayments]):
         return sorted(found)
 
     def _stores(self, partitions: Collection[int] | None) -> list[PaymentStore]:
-        owned = self._owned()
-        expected = self.partitions
-        if partitions is not None:
-            owned = [state for state in owned if state.partition in partitions]
-            expected = len(partitions)
-        if not self.partitions or len(owned) != expected:
-            raise NotReady(f"{self.group}: only some partitions are ready here")
-        stores: Any = [state.states for state in owned]
+        stores: Any = [state.states for state in self._all_owned(partitions)]
         return list(stores)
 
     def _open(self, path: Path, identity: LogIdentity) -> RocksDBStore[GroupPayments]:
