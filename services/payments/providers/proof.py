@@ -10,8 +10,8 @@ import asyncio
 import aiohttp
 
 from chassis.outside.call_errors import CallError
+from services.payments.providers.registry import wechat_account
 from services.payments.providers.wechat.client import SIGN_ERROR, WeChatClient, WeChatFailed
-from services.payments.providers.wechat.merchant_account import MerchantAccount
 from services.payments.settings import PaymentsSettings
 
 #: Seconds for all calls. The start waits for them.
@@ -55,18 +55,9 @@ async def _refusal_of_stripe(key: str, api_base: str) -> str:
 
 
 async def _wechat(settings: PaymentsSettings) -> str:
-    if settings.wechat_private_key is None or settings.wechat_platform_key is None:
+    account = wechat_account(settings)
+    if account is None:
         return ""
-    account = MerchantAccount.load(
-        merchant_id=settings.wechat_merchant,
-        app_id=settings.wechat_app,
-        serial=settings.wechat_serial,
-        platform_serial=settings.wechat_platform_serial,
-        private_key=settings.wechat_private_key,
-        platform_key=settings.wechat_platform_key,
-        api_v3_key=settings.wechat_apiv3_key.get_secret_value(),
-        api_v3_key_file=settings.wechat_apiv3_key_file,
-    )
     client = WeChatClient(account, settings.wechat_api_base)
     try:
         await client.request("GET", CERTIFICATES, TIMEOUT_S)

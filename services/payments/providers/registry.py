@@ -74,7 +74,7 @@ def notifications(settings: PaymentsSettings, locators: Mapping[str, Locates] | 
     return notifications_of(
         stripe_secrets=stripe_secrets.all if stripe_secrets else None,
         stripe_live=(lambda: is_live(stripe_key.first())) if stripe_key else None,
-        wechat=_wechat_account(settings),
+        wechat=wechat_account(settings),
         simulated_secret=settings.provider_notify_secret.get_secret_value() if settings.provider else "",
         environment=settings.environment,
         locators=locators,
@@ -132,7 +132,7 @@ def _stripe(settings: PaymentsSettings, policy: RetryPolicy) -> Provider:
 
 
 def _wechat(settings: PaymentsSettings, policy: RetryPolicy) -> Provider:
-    account = _wechat_account(settings)
+    account = wechat_account(settings)
     if account is None:
         return Unconfigured.without_setting(WECHAT, settings.variable("wechat_merchant"))
     return WeChatProvider(
@@ -144,7 +144,8 @@ def _wechat(settings: PaymentsSettings, policy: RetryPolicy) -> Provider:
     )
 
 
-def _wechat_account(settings: PaymentsSettings) -> MerchantAccount | None:
+def wechat_account(settings: PaymentsSettings) -> MerchantAccount | None:
+    """The account at WeChat Pay; None: the settings have none."""
     if settings.wechat_private_key is None or settings.wechat_platform_key is None:
         return None
     return MerchantAccount.load(
