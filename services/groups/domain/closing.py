@@ -50,17 +50,7 @@ def lapse(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]:
 def promote(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]:
     """Seats the first order of the waitlist. Its hold window starts now, because payments learns of it now."""
     order, entry = next(iter(state.waitlist.items()))
-    yield events.seat_reserved(
-        state.frozen,
-        state.deadline_ms,
-        order,
-        entry.customer,
-        entry.quantity,
-        entry.payment_method,
-        entry.request_sha256,
-        at_ms,
-        entry.invitation,
-    )
+    yield events.seat_for(state.frozen, state.deadline_ms, order, entry, at_ms)
 
 
 def reach_deadline(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]:

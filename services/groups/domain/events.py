@@ -12,7 +12,7 @@ from groupbuy.groups.v1 import decisions_pb2 as pb
 from groupbuy.groups.v1.decisions_pb2 import REFUSAL_REASON_CANCELLED, GroupEvent, RefusalReason, ReleaseReason
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 
-from services.groups.domain.model import State
+from services.groups.domain.model import State, WaitlistEntry
 from services.groups.domain.pricing import hold_amount
 from services.groups.domain.terms import SETTLING_MS, Terms, Tier
 
@@ -26,6 +26,21 @@ def opened(terms: pb.Terms, fact: OrderFact, deadline_ms: int) -> GroupEvent:
     body.leader_customer = fact.customer
     body.deadline_ms = deadline_ms
     return event
+
+
+def seat_for(terms: Terms, deadline_ms: int, order: str, entry: WaitlistEntry, at_ms: int) -> GroupEvent:
+    """A seat for an order that waited, or could have."""
+    return seat_reserved(
+        terms,
+        deadline_ms,
+        order,
+        entry.customer,
+        entry.quantity,
+        entry.payment_method,
+        entry.request_sha256,
+        at_ms,
+        entry.invitation,
+    )
 
 
 def seat_reserved(

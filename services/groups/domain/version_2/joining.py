@@ -71,17 +71,7 @@ def _place(state: State, terms: Terms, order: str, entry: WaitlistEntry, at_ms: 
 def _seat(state: State, terms: Terms, order: str, entry: WaitlistEntry, at_ms: int) -> GroupEvent:
     """A seat, a place in the waitlist, or a refusal because the group is full."""
     if state.seats_left > 0 and not state.waitlist and has_pieces(state, entry.quantity):
-        return common.seat_reserved(
-            terms,
-            state.deadline_ms,
-            order,
-            entry.customer,
-            entry.quantity,
-            entry.payment_method,
-            entry.request_sha256,
-            at_ms,
-            entry.invitation,
-        )
+        return common.seat_for(terms, state.deadline_ms, order, entry, at_ms)
     if _has_place(state, terms):
         return events.seat_waitlisted(order, entry)
     return events.seat_refused(order, entry, pb.REFUSAL_REASON_GROUP_FULL)
