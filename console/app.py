@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from aiokafka.errors import KafkaError
 
 from chassis.identity.tls import BadCertificates, CertificateFiles, RotatingChannel, certificate_files
 from chassis.lifecycle.settings import host_and_port
@@ -38,7 +37,7 @@ from console.web.templates import environment
 from ops.errors import OpsError
 from ops.security import cluster
 from ops.watch.command import parse_statement
-from ops.watch.lag import LagReader, Lags
+from ops.watch.lag import Lags, follow
 from ops.watch.liveness import Liveness
 from ops.watch.processes import Processes
 from ops.watch.view import View
@@ -46,9 +45,6 @@ from ops.watch.worker import Job
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two readings of the groups' progress, and two attempts at a broker that is away.
-LAG_POLL_S = 2.0
-RETRY_S = 1.0
 #: Seconds in which open requests end at a stop.
 _STOP_S = 1.0
 #: Connections that wait for their acceptance.
@@ -150,20 +146,16 @@ class Console:
 
     async def _follow_readers(self) -> None:
         """Follows how far each consumer group is behind."""
-        while True:
-            try:
-                async with LagReader(cluster(self._settings.kafka)) as reader:
-                    while True:
-                        lags = await reader.read()
-                        self.view.lags = lags
-                        self.view.problems = self._liveness.observe(lags, time.monotonic())
-                        self.board.tell()
-                        await asyncio.sleep(LAG_POLL_S)
-            except (KafkaError, OSError, OpsError) as error:
-                log.warning("the readers' progress can't be read, retrying: %s", error)
-                self.view.lags, self.view.problems = Lags([], {}), []
-                self.board.tell()
-                await asyncio.sleep(RETRY_S)
+
+        def failed(error: Exception) -> None:
+            log.warning("the readers' progress can't be read, retrying: %s", error)
+            self.view.lags, self.view.problems = Lags([], {}), []
+            self.board.tell()
+
+        async for lags in follow(lambda: cluster(self._settings.kafka), failed):
+            self.view.lags = lags
+            self.view.problems = self._liveness.observe(lags, time.monotonic())
+            self.board.tell()
 
     @contextmanager
     def _metrics(self) -> Iterator[None]:

@@ -6,20 +6,25 @@ Joins no group. Seconds are the age of the next record that is not committed, by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from eventlog.broker.group_members import Member, describe_members
 from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.runtime.wall_clock import wall_clock_ms
+from ops.errors import OpsError
 from shared_kernel.topics import ALL, OF_INVENTORY
 
 CLIENT = "groupbuy-ops"
+#: Seconds between two readings of `follow`, and two attempts at a broker that is away.
+POLL_S = 2.0
+RETRY_S = 1.0
 #: Seconds to read the next record of all partitions of one group.
 _NEXT_S = 5.0
 
@@ -161,3 +166,16 @@ class LagReader:
         """The first record of a partition from a position on; None if none arrives in time."""
         tp = TopicPartition(topic, partition)
         return (await self._next({tp: position})).get(tp)
+
+
+async def follow(address: Callable[[], Kafka], failed: Callable[[Exception], None]) -> AsyncIterator[Lags]:
+    """Reads the lag every POLL_S seconds, without end. `failed` takes each error of the broker; a retry follows."""
+    while True:
+        try:
+            async with LagReader(address()) as reader:
+                while True:
+                    yield await reader.read()
+                    await asyncio.sleep(POLL_S)
+        except (KafkaError, OSError, OpsError) as error:
+            failed(error)
+            await asyncio.sleep(RETRY_S)

@@ -12,17 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiokafka.errors import KafkaError
-
 from chassis.telemetry.exposition import CONTENT_TYPE, MetricsCollector
 from chassis.telemetry.http_listener import Answer, HttpListener, Page
 from chassis.telemetry.metrics_process import build_metrics
 from eventlog.runtime.wall_clock import wall_clock_ms
 from eventlog.state.open_partitions import drop_other_layouts
-from ops.errors import OpsError, cannot_run
+from ops.errors import cannot_run
 from ops.security import cluster
 from ops.trace.follow import TraceFollower
-from ops.watch.lag import LagReader, Lags
+from ops.watch.lag import Lags, follow
 from ops.watch.liveness import Liveness
 from ops.watch.metrics import WatchCollector
 from ops.watch.processes import Processes
@@ -31,10 +29,7 @@ from ops.watch.worker import Job
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two readings of the groups' progress, two attempts at a broker that is away, and two log lines with
-#: all figures.
-LAG_POLL_S = 2.0
-RETRY_S = 1.0
+#: Seconds between two log lines with all figures.
 FIGURES_S = 60.0
 
 
@@ -84,20 +79,15 @@ class WatchService:
                 self._listener.stop()
 
     async def _follow_groups(self) -> None:
-        while True:
-            try:
-                async with LagReader(cluster(self._job.kafka)) as reader:
-                    while True:
-                        lags = await reader.read()
-                        self.view.lags = lags
-                        self.view.problems = self._liveness.observe(lags, time.monotonic())
-                        self.view.advanced = dict(self._liveness.advanced)
-                        await asyncio.sleep(LAG_POLL_S)
-            except (KafkaError, OSError, OpsError) as error:
-                log.error("the groups' progress can't be read, retrying: %r", error)
-                # No series rather than an old value that looks like the present.
-                self.view.lags, self.view.problems = Lags([], {}), []
-                await asyncio.sleep(RETRY_S)
+        def failed(error: Exception) -> None:
+            log.error("the groups' progress can't be read, retrying: %r", error)
+            # No series rather than an old value that looks like the present.
+            self.view.lags, self.view.problems = Lags([], {}), []
+
+        async for lags in follow(lambda: cluster(self._job.kafka), failed):
+            self.view.lags = lags
+            self.view.problems = self._liveness.observe(lags, time.monotonic())
+            self.view.advanced = dict(self._liveness.advanced)
 
     async def _log_figures(self) -> None:
         while True:
