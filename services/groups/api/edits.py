@@ -12,6 +12,7 @@ from hashlib import sha256
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, UpdateCampaignRequest
 
 from chassis.rpc.errors import ApiError
+from chassis.rpc.field_mask import edited_fields
 from chassis.rpc.validation import invalid_field, invalid_fields, validate
 from services.groups.api import errors as refusals
 from services.groups.domain.terms import (
@@ -25,8 +26,6 @@ from services.groups.domain.terms import (
 OUTPUT_FIELDS = ("name", "rules_version", "revision", "create_time", "archived", "etag")
 #: Fields that an edit may change.
 EDITABLE = tuple(field.name for field in Campaign.DESCRIPTOR.fields if field.name not in OUTPUT_FIELDS)
-#: All editable fields, in an update mask.
-ALL = "*"
 
 
 def id_of(name: str) -> str:
@@ -71,15 +70,7 @@ def fields(request: UpdateCampaignRequest) -> tuple[str, ...]:
     name = request.campaign.name
     if not name.startswith("campaigns/") or "/" in id_of(name):
         raise invalid_field("campaign.name", "is not the name of a campaign")
-    paths = list(request.update_mask.paths)
-    if paths == [ALL]:
-        return EDITABLE
-    if not paths:
-        return tuple(field.name for field, _ in request.campaign.ListFields() if field.name in EDITABLE)
-    unknown = sorted(set(paths) - set(EDITABLE))
-    if unknown:
-        raise invalid_fields([("update_mask", f"{path[:100]!r} is not an editable field") for path in unknown])
-    return tuple(paths)
+    return edited_fields(request.update_mask, request.campaign, EDITABLE)
 
 
 def edited(stored: Campaign, requested: Campaign, changed: Iterable[str]) -> Campaign:

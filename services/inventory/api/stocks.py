@@ -25,8 +25,9 @@ from groupbuy.inventory.v1.stocks_pb2_grpc import StockServiceServicer
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.broadcast import Fanout, SharedMessage
 from chassis.rpc.call_deadline import CallDeadline, wait_until
+from chassis.rpc.field_mask import edited_fields
 from chassis.rpc.pagination import PageRequest, PageSize
-from chassis.rpc.validation import invalid_field, invalid_fields
+from chassis.rpc.validation import invalid_field
 from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
@@ -108,7 +109,7 @@ class StockServicer(StockServiceServicer):
         if not request.stock.name.startswith("stocks/") or not key or "/" in key:
             raise invalid_field("stock.name", "is not the name of a stock item")
         command = UpdateStockCommand(request_id=request.request_id, expected_revision=revision_of(request.stock.etag))
-        for field in _fields(request):
+        for field in edited_fields(request.update_mask, request.stock, EDITABLE):
             setattr(command, field, getattr(request.stock, field))
         return await self._edit("UpdateStock", key, request, StockInput(update=command), context)
 
@@ -240,16 +241,3 @@ def _after(request: pb.WatchStockRequest, sent: SharedMessage[pb.Stock] | pb.Sto
     """The request that continues after the last message sent."""
     stock = sent.message if isinstance(sent, SharedMessage) else sent
     return pb.WatchStockRequest(name=request.name, from_version=stock.version)
-
-
-def _fields(request: pb.UpdateStockRequest) -> tuple[str, ...]:
-    """Fields that an edit sets. Raises ApiError INVALID_FIELDS for a field that is not editable."""
-    paths = list(request.update_mask.paths)
-    if paths == ["*"]:
-        return EDITABLE
-    if not paths:
-        return tuple(field.name for field, _ in request.stock.ListFields() if field.name in EDITABLE)
-    unknown = sorted(set(paths) - set(EDITABLE))
-    if unknown:
-        raise invalid_fields([("update_mask", f"{path[:100]!r} is not an editable field") for path in unknown])
-    return tuple(paths)
