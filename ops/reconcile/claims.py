@@ -17,7 +17,8 @@ from groupbuy.payments.v1.inbox_pb2 import (
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.repair.findings import SendFinding
-from services.payments.domain.unexpected_funds import derived_id, is_id
+from services.payments.domain.addressing import address_of
+from shared_kernel.payment_providers import SIMULATED, provider_of
 
 
 def of_unknown(theirs: StatementEntry) -> ProviderOutcome | None:
@@ -27,20 +28,30 @@ def of_unknown(theirs: StatementEntry) -> ProviderOutcome | None:
     return _taken(theirs) if theirs.captured_minor else _held(theirs)
 
 
-def of_known(theirs: StatementEntry, *, held_here: int, captured_here: int) -> ProviderOutcome | None:
-    """The claim for a hold that has progressed further at the provider; None if payments would not book it.
+def of_known(theirs: StatementEntry, order: str, *, held_here: int, captured_here: int) -> ProviderOutcome | None:
+    """The claim for a hold of an order that has progressed further at the provider; None if payments would not book it.
 
     Amounts are in minor units.
     """
     if theirs.refunded_minor or captured_here:
         return None
     if theirs.captured_minor:
-        return _taken(theirs)
-    return _over(theirs) if held_here and not theirs.open_minor else None
+        made = _taken(theirs)
+    elif held_here and not theirs.open_minor:
+        made = _over(theirs)
+    else:
+        return None
+    made.order = order
+    return made
+
+
+def provider_name(theirs: StatementEntry) -> str:
+    """Name of the provider of an entry."""
+    return theirs.wire or SIMULATED
 
 
 def _claim(theirs: StatementEntry, operation: Operation.ValueType) -> ProviderOutcome:
-    method = f"{theirs.wire or 'simulated'}_"
+    method = f"{provider_name(theirs)}_"
     origin = OUTCOME_ORIGIN_RECONCILIATION
     return ProviderOutcome(order=theirs.order, operation=operation, origin=origin, payment_method=method)
 
@@ -71,14 +82,11 @@ def _set_money(result: OutcomeAuthorised | OutcomeCaptured, theirs: StatementEnt
 
 
 def addressed(group: str, claim: ProviderOutcome) -> tuple[str, ProviderOutcome]:
-    """The group and the claim with ids of ours. Missing ids are derived, so that a retry yields the same ones."""
+    """The group and the claim with ids of ours. Missing ids are derived, as those of the provider's notifications."""
     made = ProviderOutcome()
     made.CopyFrom(claim)
-    provider = claim.payment_method
-    hold = getattr(claim, claim.WhichOneof("result") or "").hold
-    if not is_id(made.order):
-        made.order = derived_id(provider, made.order, hold)
-    return (group if is_id(group) else derived_id(provider, made.order)), made
+    group, made.order = address_of(provider_of(claim.payment_method), group, claim)
+    return group, made
 
 
 async def feed(claims: Iterable[tuple[str, ProviderOutcome]], send: SendFinding) -> int:

@@ -13,7 +13,8 @@ from enum import StrEnum
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from ops.reconcile.claims import of_known, of_unknown
+from ops.reconcile.claims import of_known, of_unknown, provider_name
+from services.payments.domain.addressing import Address, address_of_hold, earlier_addresses
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry
 from services.payments.ledger.posting_rules import Account
@@ -200,21 +201,29 @@ def _compared(known: OurHold, theirs: StatementEntry, pending: bool, *, money_on
         pairs.insert(0, ("authorised", theirs.authorised_minor, known.authorised))
         pairs.insert(2, ("released", theirs.released_minor, known.released))
     differences = [f"{name} {there} there, {here} here" for name, there, here in pairs if there != here]
-    # A report of money may have no ids of ours.
-    ids = (theirs.group, theirs.order) if theirs.order or not money_only else (known.group, known.order)
-    whose = (theirs.currency, *ids), (known.currency, known.group, known.order)
-    if whose[0] != whose[1]:
-        differences.append("{} of group {} order {} there".format(*whose[0]))
-        differences.append("{} of group {} order {} here".format(*whose[1]))
+    same = theirs.currency == known.currency and _is_of(theirs, known, money_only=money_only)
+    if not same:
+        differences.append(f"{theirs.currency} of group {theirs.group} order {theirs.order} there")
+        differences.append(f"{known.currency} of group {known.group} order {known.order} here")
     if not differences:
         return Line(Kind.MATCHED, known.group, known.order, known.hold)
     claim = None
-    if whose[0] == whose[1] and (money_only or theirs.authorised_minor == known.authorised):
-        claim = of_known(theirs, held_here=known.open, captured_here=known.captured)
+    if same and (money_only or theirs.authorised_minor == known.authorised):
+        claim = of_known(theirs, known.order, held_here=known.open, captured_here=known.captured)
     what = "; ".join(differences)
     return _line(
         Kind.DIFFERS, known.group, known.order, known.hold, what, _action(known, theirs, claim), pending, claim
     )
+
+
+def _is_of(theirs: StatementEntry, known: OurHold, *, money_only: bool) -> bool:
+    """Whether the statement's ids are those of a hold here, or have become them by the derivation of missing ids."""
+    ours = Address(known.group, known.order)
+    if ours == (theirs.group, theirs.order) or (money_only and not theirs.order):
+        # A report of money may have no ids of ours.
+        return True
+    reported = provider_name(theirs), theirs.group, theirs.order, theirs.hold
+    return ours == address_of_hold(*reported) or ours in earlier_addresses(*reported)
 
 
 def _action(known: OurHold, theirs: StatementEntry, claim: ProviderOutcome | None) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from groupbuy.payments.v1.payments_pb2 import RefundPaymentRequest
 
 from services.payments.api import errors
-from services.payments.domain.unexpected_funds import is_id
+from services.payments.domain.addressing import is_id
 
 
 class PaymentName(NamedTuple):

@@ -32,8 +32,8 @@ from services.payments.api.idempotency import IdempotencyCache
 from services.payments.api.names import PaymentName
 from services.payments.api.ports import Notifications
 from services.payments.api.refund_payment import SOURCE
+from services.payments.domain.addressing import address_of
 from services.payments.domain.rules_version import CURRENT
-from services.payments.domain.unexpected_funds import derived_id, is_id
 from services.payments.providers.notifications import LookUpFailed, NotUnderstood, OtherEnvironment, UnknownProvider
 from services.payments.providers.port import Claim, Unaddressed
 from shared_kernel.topics import PAYMENT_INBOX
@@ -142,17 +142,14 @@ class WebhookIngest:
         made.CopyFrom(outcome)
         if not made.payment_method:
             made.payment_method = f"{provider}_"
-        kind = made.WhichOneof("result") or ""
-        # A hold identifies money; any other outcome is identified by its content.
-        subject = getattr(getattr(made, kind, None), "hold", "") or sha256(outcome.SerializeToString()).hexdigest()
-        if not is_id(made.order):
-            # The foreign id stays out of the log: it is a text that others wrote.
-            made.order = derived_id(provider, made.order, subject)
-            log.warning("notification of an unknown order", provider=provider, order=made.order)
-        if not is_id(group):
-            group = derived_id(provider, made.order)
-            log.warning("notification of an unknown group", provider=provider, group=group, order=made.order)
-        return PaymentName(group, made.order), made
+        found = address_of(provider, group, outcome)
+        # The foreign ids stay out of the log: they are texts that others wrote.
+        if found.order != made.order:
+            made.order = found.order
+            log.warning("notification of an unknown order", provider=provider, order=found.order)
+        if found.group != group:
+            log.warning("notification of an unknown group", provider=provider, group=found.group, order=found.order)
+        return PaymentName(*found), made
 
     async def _append(
         self, payment: PaymentName, outcome: ProviderOutcome, extra: Mapping[str, str], timeout_s: float

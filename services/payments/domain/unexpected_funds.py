@@ -10,7 +10,6 @@ The reasons are stored in decisions: changing a text changes the log.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from uuid import UUID, uuid5
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
@@ -26,22 +25,6 @@ TOO_LITTLE = "less was taken than was asked for"
 
 #: How long unexpected funds wait in suspense. The effects processor limits the returns of an hour.
 SUSPENSE_MS = 3_600_000
-
-#: Namespace of the ids of payments that this system never requested. With another one, duplicates would be new.
-NAMESPACE = UUID("5f0c7f0e-6f0b-5f0a-9d58-3f1f8f6f5b7d")
-
-
-def is_id(text: str) -> bool:
-    """Whether a text is a UUID in canonical spelling. Another spelling of the same number would be another key."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def derived_id(provider: str, *parts: str) -> str:
-    """Id for a group or an order that a provider reports without an id of ours; duplicates get the same id."""
-    return str(uuid5(NAMESPACE, "/".join((provider, *parts))))
 
 
 def return_funds(
