@@ -20,8 +20,8 @@ from groupbuy.payments.v1.inbox_pb2 import (
 )
 
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.events import calls_of, idempotency_key
 from services.payments.domain.model import GroupPayments
+from services.payments.domain.provider_calls import calls_of, idempotency_key
 from services.payments.domain.rules_version import CURRENT, FIRST
 from tests.scenarios import group_events, inputs
 from tests.scenarios.facts import GROUP

@@ -20,7 +20,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain import events, owed, provider_news, unexpected_funds
+from services.payments.domain import events, late_results, provider_news, refund_results, unexpected_funds
 from services.payments.domain.model import HOLD_ENDING, HOLD_OPENING, Call, GroupPayments, Intent, Payment
 from services.payments.domain.next_steps import next_steps
 from services.payments.domain.on_timer import (
@@ -40,7 +40,6 @@ ENDED_AT_PROVIDER = "the payment was ended at the provider's"
 NEVER_ARRIVED = "released before it reached the provider"
 NEVER_CONFIRMED = "the new hold was not confirmed"
 VOID_DECLINED = "the provider refused to let go of the hold"
-UNKNOWN_PAYMENT = "told of an order that was never asked for"
 
 #: Decides a result: (payments, payment, pending call, outcome, time in ms) -> events.
 Handler: TypeAlias = Callable[[GroupPayments, Payment, Call, ProviderOutcome, int], Iterator[PaymentEvent]]
@@ -60,18 +59,18 @@ def on_provider_result(payments: GroupPayments, outcome: ProviderOutcome, at_ms:
     if payment is not None and call is not None:
         yield from _on_pending_call(payments, payment, call, outcome, str(kind), at_ms)
     elif kind == "authorised":
-        yield from _late_authorised(payments, outcome, at_ms)
+        yield from late_results.authorised(payments, outcome, at_ms)
     elif kind == "captured":
         body = outcome.captured
         yield from unexpected_funds.on_captured(
             payments, order, body.hold, body.amount_minor, body.currency, outcome.payment_method, at_ms=at_ms
         )
     elif order not in payments.orders and outcome.origin in _UNSOLICITED:
-        yield _unknown_payment(outcome, str(kind))
+        yield late_results.unknown_payment(outcome, str(kind))
     elif kind in ("voided", "hold_gone") and payment is not None:
-        yield from _late_hold_ended(payment, outcome)
+        yield from late_results.hold_ended(payment, outcome)
     elif kind == "refunded":
-        yield from _late_refunded(payments, outcome, at_ms)
+        yield from refund_results.late_succeeded(payments, outcome, at_ms)
     yield from next_steps(payments, order)
 
 
@@ -163,7 +162,7 @@ def _declined(
     if call.operation in HOLD_OPENING:
         yield _declined_event(order, payment, reason)
     elif call.operation == pb.OPERATION_REFUND:
-        yield from _refund_refused(payments, order, payment, call, reason, at_ms)
+        yield from refund_results.refused(payments, order, payment, call, reason, at_ms)
     elif call.operation == pb.OPERATION_VOID and payments.rules_version > 1 and call.deferrals >= MAX_DEFERRALS:
         yield from defer_or_give_up(payments, order, payment, call, at_ms, f"{VOID_DECLINED}: {reason}")
     elif call.operation == pb.OPERATION_VOID:
@@ -177,27 +176,6 @@ def _declined(
         yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
     else:
         yield events.capture_declined(order, call.hold, reason)
-
-
-def _refund_refused(
-    payments: GroupPayments, order: str, payment: Payment, call: Call, reason: str, at_ms: int
-) -> Iterator[PaymentEvent]:
-    """Under rules version 1 the amount stays owed without a further attempt."""
-    if payments.rules_version > 1:
-        return owed.refund_refused(order, payment, call, reason, at_ms)
-    return _refund_declined(order, payment, call, reason)
-
-
-def _refund_declined(order: str, payment: Payment, call: Call, reason: str) -> Iterator[PaymentEvent]:
-    known = payment.refunds.get(call.refund) if payment.refunds is not None else None
-    digest = known.request_sha256 if known is not None else b""
-    while (call.operation, call.attempt) in payment.calls:
-        # The event names no attempt. If it ends another refund of the same amount instead, that one is retried under
-        # its own key, and the event is emitted once more for this one.
-        ended = payment.declined_refund(call.refund, call.amount) or call
-        yield events.refund_declined(order, call.refund, reason, call.amount, digest)
-        if ended is not call:
-            yield events.call_retried(order, payment, ended, ended.attempt)
 
 
 def _captured(
@@ -230,36 +208,7 @@ def _hold_ended(
         ended = events.voided if voided else events.hold_lapsed
         yield ended(order, call.hold, hold.held, hold.currency)
     elif not voided:
-        yield from _refund_refused(payments, order, payment, call, ENDED_AT_PROVIDER, at_ms)
-
-
-def _refunded(
-    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
-) -> Iterator[PaymentEvent]:
-    if call.operation != pb.OPERATION_REFUND:
-        return
-    currency = payment.holds[call.hold].currency
-    # A refund in another currency does not fit the call: the call is deferred with an error for operators.
-    if outcome.refunded.currency in ("", currency):
-        amount = outcome.refunded.amount_minor or call.amount
-        yield from _book_refund(payments, payment, outcome, call.hold, amount, currency, call.refund)
-
-
-def _book_refund(
-    payments: GroupPayments,
-    payment: Payment,
-    outcome: ProviderOutcome,
-    hold: str,
-    amount: int,
-    currency: str,
-    refund: str,
-) -> Iterator[PaymentEvent]:
-    attempt = outcome.attempt if payments.rules_version > 1 else 0
-    debt = payment.debt(hold, refund)
-    yield events.refunded(outcome.order, hold, amount, currency, refund, attempt)
-    if debt is not None and refund:
-        # A sum without a command is lowered by the next steps, to what is still due of its hold.
-        yield owed.lower(outcome.order, debt, amount)
+        yield from refund_results.refused(payments, order, payment, call, ENDED_AT_PROVIDER, at_ms)
 
 
 def _absent(
@@ -322,82 +271,9 @@ _HANDLERS: dict[str, Handler] = {
     "declined": _declined,
     "captured": _captured,
     "voided": _hold_ended,
-    "refunded": _refunded,
+    "refunded": refund_results.succeeded,
     "absent": _absent,
     "hold_gone": _hold_ended,
     "retry_later": _retry_later,
     "not_possible": _not_possible,
 }
-
-
-# Results without a pending call -------------------------------------------------------------------------------------
-
-
-def _late_authorised(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
-    order, body = outcome.order, outcome.authorised
-    record = payments.orders.get(order)
-    if record is not None and record.knows(body.hold):
-        if payments.rules_version > 1 and outcome.operation == pb.OPERATION_SALE:
-            # The shopper paid after the prepayment was closed. A duplicate of a sale that is booked changes nothing.
-            yield from unexpected_funds.on_captured(
-                payments, order, body.hold, body.amount_minor, body.currency, at_ms=at_ms
-            )
-        return
-    known = record is not None and record.intent is not Intent.NONE
-    reason = unexpected_funds.SECOND_HOLD if known else unexpected_funds.UNKNOWN_ORDER
-    taken = outcome.operation == pb.OPERATION_SALE
-    yield from unexpected_funds.return_funds(
-        payments,
-        order,
-        body.hold,
-        body.amount_minor,
-        body.currency,
-        reason,
-        taken=taken,
-        method=outcome.payment_method,
-        at_ms=at_ms,
-    )
-
-
-def _unknown_payment(outcome: ProviderOutcome, kind: str) -> PaymentEvent:
-    """An alarm, once, about a payment that this system never requested. No money moved."""
-    body = getattr(outcome, kind)
-    hold, currency = getattr(body, "hold", ""), getattr(body, "currency", "")
-    reason = f"{UNKNOWN_PAYMENT}: {kind} {getattr(body, 'reason', '')}".rstrip()
-    return events.suspense_recorded(outcome.order, hold, 0, currency, reason, outcome.payment_method)
-
-
-def _late_hold_ended(payment: Payment, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
-    voided = outcome.HasField("voided")
-    reference = outcome.voided.hold if voided else outcome.hold_gone.hold
-    yield from provider_news.hold_ended(outcome.order, payment, reference, voided=voided)
-
-
-def _late_refunded(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
-    """An abandoned refund attempt succeeded after all, or a person refunded."""
-    if payments.rules_version > 1 and not outcome.attempt:
-        yield from _refunded_by_a_person(payments, outcome, at_ms)
-        return
-    record = payments.orders.get(outcome.order)
-    abandoned = (record.abandoned or {}).get(outcome.attempt) if record is not None else None
-    if record is None or abandoned is None or outcome.operation != pb.OPERATION_REFUND:
-        return
-    hold, amount = abandoned.hold, outcome.refunded.amount_minor
-    if payments.rules_version > 1 and isinstance(record, Payment):
-        refund, currency = abandoned.refund, record.currency
-        yield from _book_refund(payments, record, outcome, hold, amount, currency, refund)
-        return
-    attempt = outcome.attempt if payments.rules_version > 1 else 0
-    yield events.refunded(outcome.order, hold, amount, record.currency, abandoned.refund, attempt)
-
-
-def _refunded_by_a_person(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
-    """A refund without an attempt of ours: it has no metadata of this system."""
-    body = outcome.refunded
-    news = ProviderOutcome(order=outcome.order, origin=outcome.origin, payment_method=outcome.payment_method)
-    news.external.hold = body.hold
-    news.external.operation = pb.OPERATION_REFUND
-    news.external.amount_minor = body.amount_minor
-    news.external.currency = body.currency
-    news.external.reference = body.reference or f"{body.hold} {body.amount_minor}"
-    yield from provider_news.on_news(payments, outcome.order, news, at_ms)

@@ -26,8 +26,8 @@ from eventlog.core.effect_handler import Effect, EffectResult
 from eventlog.core.errors import Poisoned
 from eventlog.records.envelope import headers
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.events import OPERATIONS, calls_of, idempotency_key
 from services.payments.domain.model import GroupPayments
+from services.payments.domain.provider_calls import OPERATIONS, calls_of, idempotency_key
 from services.payments.processors.return_limit import ReturnLimit
 from services.payments.providers.port import ExpiringIdempotency
 from shared_kernel.call_header import HEADER as CALL_HEADER

@@ -15,7 +15,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OutcomeOrigin, P
 from chassis.outside.call_errors import NotDone, NotPossibleNow, NotYet, ReplayedFailure, ResultUnknown
 from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
 from chassis.outside.resolve import Attempt, RetryPolicy, resolve
-from services.payments.domain import events
+from services.payments.domain import provider_calls
 from services.payments.providers.call_limiter import CallLimiter
 
 
@@ -84,9 +84,9 @@ class Locates(Protocol):
 
 def idempotency_key(call: ProviderCall) -> str:
     """Idempotency key of a call: `{order}:{operation}:{attempt}`. Raises ValueError without a known operation."""
-    if call.operation not in events.OPERATIONS:
+    if call.operation not in provider_calls.OPERATIONS:
         raise ValueError(f"order {call.order}: a call without a known operation")
-    return events.idempotency_key(call)
+    return provider_calls.idempotency_key(call)
 
 
 def outcome_of(call: ProviderCall, origin: OutcomeOrigin.ValueType) -> ProviderOutcome:

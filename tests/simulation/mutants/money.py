@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from services.payments.domain import (
-    events,
-    evolve,
+    evolve_holds,
+    late_results,
     next_steps,
     on_group_event,
     on_provider_result,
     on_refund_command,
     on_timer,
+    provider_calls,
+    refund_results,
     unexpected_funds,
 )
 from services.payments.domain.domain import GroupPaymentsDomain
@@ -21,7 +23,7 @@ MONEY: tuple[Mutant, ...] = (
         "captured_without_completion",
         "money is captured as soon as it is held",
         (
-            evolve._hold_authorised,
+            evolve_holds._hold_authorised,
             "payment.hold = body.hold\n",
             "payment.hold = body.hold\n    payment.intent = Intent.CAPTURE\n"
             "    payment.to_capture = body.amount_minor\n",
@@ -48,7 +50,7 @@ MONEY: tuple[Mutant, ...] = (
     mutant(
         "late_hold_not_voided",
         "a hold without a pending call is ignored",
-        (on_provider_result._late_authorised, "record is not None and record.knows(body.hold)", "True"),
+        (late_results.authorised, "record is not None and record.knows(body.hold)", "True"),
     ),
     mutant(
         "hold_after_release_kept",
@@ -120,12 +122,12 @@ MONEY: tuple[Mutant, ...] = (
         "a retried call gets a new key",
         (on_timer.retry_due_calls, "call.attempt)", "payment.next_attempt(call.operation))"),
     ),
-    mutant("key_reused", "all attempts have one key", (events.idempotency_key, "{call.attempt}", "1")),
+    mutant("key_reused", "all attempts have one key", (provider_calls.idempotency_key, "{call.attempt}", "1")),
     mutant(
         "key_of_the_operation_alone",
         "capture and void share a key",
         (
-            events.idempotency_key,
+            provider_calls.idempotency_key,
             "{_OPERATION_NAMES[call.operation]}",
             "{_OPERATION_NAMES[call.operation][:0]}",
         ),
@@ -205,7 +207,7 @@ MONEY: tuple[Mutant, ...] = (
         "refund_declined_as_done",
         "a declined refund counts as paid",
         (
-            on_provider_result._refund_declined,
+            refund_results._refund_declined,
             "yield events.refund_declined(order, call.refund, reason, call.amount, digest)",
             "yield events.refunded(order, call.hold, call.amount, payment.currency, call.refund)",
         ),

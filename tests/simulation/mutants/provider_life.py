@@ -5,14 +5,16 @@ from __future__ import annotations
 from services.payments.domain import (
     evolve,
     evolve_provider_life,
+    evolve_refunds,
+    late_results,
     next_steps,
     on_group_event,
     on_operator_command,
-    on_provider_result,
     on_timer,
     owed,
     provider_events,
     provider_news,
+    refund_results,
     unexpected_funds,
 )
 from services.payments.domain.model import GroupPayments, Payment
@@ -85,12 +87,16 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
     mutant(
         "successes_forgotten",
         "succeeded refunds are not kept, so that none can come back",
-        (evolve._refunded, "paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor)", "pass"),
+        (
+            evolve_refunds._refunded,
+            "paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor)",
+            "pass",
+        ),
     ),
     mutant(
         "late_success_ignored",
         "a refused refund that succeeds after all is not booked",
-        (on_provider_result._late_refunded, "record is None or abandoned is None", "record is None or True"),
+        (refund_results.late_succeeded, "record is None or abandoned is None", "record is None or True"),
     ),
     mutant(
         "reversal_in_part",
@@ -225,7 +231,7 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
     mutant(
         "late_sale_kept",
         "a sale that is reported after its close is kept",
-        (on_provider_result._late_authorised, "if payments.rules_version > 1 and", "if False and"),
+        (late_results.authorised, "if payments.rules_version > 1 and", "if False and"),
     ),
     # Operators
     mutant(

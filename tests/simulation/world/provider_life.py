@@ -21,8 +21,8 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain.events import idempotency_key
 from services.payments.domain.model import Payment
+from services.payments.domain.provider_calls import idempotency_key
 from services.payments.domain.provider_life import NEVER_MS
 from tests.simulation.world.provider import Account
 from tests.simulation.world.world import World
