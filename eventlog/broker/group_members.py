@@ -27,6 +27,14 @@ class Member(NamedTuple):
     address: str = ""
 
 
+class ConsumerGroup(NamedTuple):
+    """A consumer group."""
+
+    members: list[Member]
+    #: Whether a member has joined it, ever. Offsets that a tool commits create a group without this.
+    joined: bool
+
+
 class _Described(Response):  # type: ignore[misc]
     API_KEY = 15
     API_VERSION = 4
@@ -81,19 +89,20 @@ async def members_of(kafka: Kafka, group: str) -> list[Member]:
     admin = AIOKafkaAdminClient(**client(kafka))
     await admin.start()
     try:
-        return await describe_members(admin, group)
+        return (await describe(admin, group)).members
     finally:
         await admin.close()
 
 
-async def describe_members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
-    """The same, over a started admin client."""
+async def describe(admin: AIOKafkaAdminClient, group: str) -> ConsumerGroup:
+    """A group, over a started admin client; without members if it is unknown. Raises KafkaError."""
     node = await admin.find_coordinator(group)
     response = await send_admin_request(admin, _Describe(group), node)
     (described,) = response.to_object()["groups"]
     if described["error_code"]:
         raise for_code(described["error_code"])(f"group {group} can't be described")
-    return [_member(row["group_instance_id"] or "", row["member_assignment"]) for row in described["members"]]
+    members = [_member(row["group_instance_id"] or "", row["member_assignment"]) for row in described["members"]]
+    return ConsumerGroup(members, bool(described["protocol_type"]))
 
 
 def _member(instance: str, raw: Any) -> Member:

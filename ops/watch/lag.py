@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from eventlog.broker.group_members import Member, describe_members
+from eventlog.broker.group_members import Member, describe
 from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.runtime.wall_clock import wall_clock_ms
@@ -28,12 +28,14 @@ RETRY_S = 1.0
 #: Seconds to read the next record of all partitions of one group.
 _NEXT_S = 5.0
 
-#: Topics by consumer group. The groups of the inventory service are not watched: most installations do not run it, and
-#: a group without members would be an alarm there.
+#: Topics by consumer group.
 READERS: dict[str, tuple[str, ...]] = {
     reader: tuple(spec.name for spec in ALL if reader in spec.readers)
-    for reader in sorted({reader for spec in ALL for reader in spec.readers} - OF_INVENTORY)
+    for reader in sorted({reader for spec in ALL for reader in spec.readers})
 }
+#: The groups of the inventory service. Most installations do not run it; there nobody ever joins these groups, and they
+#: are no readers: nothing shows their lag, and nothing waits for their members.
+OPTIONAL = OF_INVENTORY
 
 
 class PartitionLag(NamedTuple):
@@ -54,7 +56,7 @@ class PartitionLag(NamedTuple):
 
 
 class Lags(NamedTuple):
-    """The progress of all groups."""
+    """The progress of the groups that are in use."""
 
     rows: list[PartitionLag]
     #: The number of members by group.
@@ -102,13 +104,15 @@ class LagReader:
         await self._admin.close()
 
     async def read(self, groups: Sequence[str] = tuple(READERS)) -> Lags:
-        """The progress of some groups."""
+        """The progress of some groups, without those of OPTIONAL that nobody ever joined."""
         rows: list[PartitionLag] = []
         members: dict[str, int] = {}
         for group in groups:
-            described = await describe_members(self._admin, group)
-            members[group] = len(described)
-            rows += await self._read_group(group, described)
+            described = await describe(self._admin, group)
+            if group in OPTIONAL and not described.joined:
+                continue
+            members[group] = len(described.members)
+            rows += await self._read_group(group, described.members)
         return Lags(rows, members)
 
     async def _read_group(self, group: str, members: Sequence[Member]) -> list[PartitionLag]:

@@ -13,7 +13,7 @@ from chassis.telemetry.metric_families import family
 from eventlog.runtime.wall_clock import wall_clock_ms
 from ops.audit.findings import Invariant
 from ops.watch.folding.totals import Totals, first_ms, older
-from ops.watch.lag import READERS
+from ops.watch.lag import OPTIONAL, READERS
 from ops.watch.view import View
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ class WatchCollector(Collector):
             seconds[labels] = max(seconds.get(labels, 0.0), row.seconds or 0.0)
         yield family(names.WATCH_LAG_RECORDS, records)
         yield family(names.WATCH_LAG_SECONDS, seconds)
-        yield family(names.WATCH_COMMITTED, {(one,): self._view.advanced.get(one, 0) for one in READERS})
+        advanced = dict.fromkeys(READERS.keys() - OPTIONAL, 0) | self._view.advanced
+        yield family(names.WATCH_COMMITTED, {(one,): count for one, count in sorted(advanced.items())})
         yield family(names.WATCH_MEMBERS, {(one,): count for one, count in lags.members.items()})
 
     def _checks(self, totals: Totals) -> Iterator[Family]:

@@ -18,6 +18,7 @@ import pytest
 from devstack.stack import Stack
 from devstack.supervision.waiting import wait_for
 from groupbuy_testing.running import RunningStack
+from ops.watch.lag import OPTIONAL, READERS
 from shared_kernel.topics import PAYMENTS_EFFECTS
 from tests.integration.shop import Shop
 
@@ -124,6 +125,9 @@ def test_a_dead_service_is_reported_and_its_return_too(shop: Shop, watch: Watch)
     assert watch.metric(members) == 0
     code, rows = ops(shop, "lag")
     assert code == 1
+    # This stack has no inventory service: the groups that only it would join are no readers.
+    assert {row["group"] for row in rows} == READERS.keys() - OPTIONAL
+    assert not any(watch.metric(f'groupbuy_watch_members{{consumer_group="{one}"}}') is not None for one in OPTIONAL)
     behind = [row for row in rows if row["group"] == "groupbuy.payments.sequencer" and row.get("topic")]
     assert behind[0]["owner"] == ""
     assert behind[0]["records"] > 0

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ops.watch.lag import READERS, Lags, PartitionLag
+from ops.watch.lag import OPTIONAL, READERS, Lags, PartitionLag
 from ops.watch.liveness import NO_MEMBERS_S, NO_PROGRESS_S, Liveness
 from shared_kernel.topics import GROUP_LOG, PAYMENTS_SEQUENCER
 
@@ -72,5 +72,5 @@ def test_committed_records_are_counted() -> None:
 
 
 def test_every_reader_of_the_registry_is_followed() -> None:
-    assert {group.split(".")[1] for group in READERS} == {"orders", "groups", "payments"}
-    assert len(READERS) == 7
+    assert {group.split(".")[1] for group in READERS} == {"orders", "groups", "payments", "inventory"}
+    assert len(READERS) == 11 and READERS.keys() > OPTIONAL and len(OPTIONAL) == 4
