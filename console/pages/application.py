@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 from aiokafka.errors import KafkaError
-from groupbuy.payments.v1.operator_pb2 import IssueKind
 
 from console.live.board import Board
-from console.pages.actions import BadForm
+from console.pages.actions import Action, BadForm
 from console.pages.books import BooksChannel
 from console.pages.channels import Channels, Crowded
 from console.pages.health import HealthChannel
+from console.pages.issues import shown_issue
 from console.pages.live import LiveChannel
 from console.pages.repair import Refused, Repairs
 from console.pages.services import Services
@@ -29,7 +29,6 @@ from console.web.channel import Channel
 from console.web.passwords import Operators
 from console.web.streams import Places, stream
 from console.web.templates import render
-from ops.amounts import amount
 from ops.errors import OpsError
 from ops.log.show import is_id
 from ops.trace import svg
@@ -241,20 +240,13 @@ class OperatorPages:
             return off
         issues, error = [], ""
         try:
-            found = await self._repairs.issues()
-            for one in found.issues:
-                kind = IssueKind.Name(one.kind).removeprefix("ISSUE_KIND_").lower()
-                order = one.payment.removesuffix("/payment")
-                shown = amount(one.amount_minor, one.currency) if one.amount_minor else ""
-                issues.append(
-                    {"kind": kind, "payment": one.payment, "order": order, "link": f"/{quote(order)}",
-                     "amount": shown, "reason": one.reason, "alarm": one.alarm}
-                )  # fmt: skip
+            issues = [shown_issue(one) for one in (await self._repairs.issues()).issues]
         except Refused as refused:
             error = str(refused)
         order = request.query.get("order", "")[:200]
-        actions = self._repairs.actions.values()
-        return self._repair_page(issues=issues, error=error, order=order, actions=list(actions))
+        found = self._repairs.actions.values()
+        names = {"payment": f"{order}/payment" if order else "", "group": "/".join(order.split("/")[:2])}
+        return self._repair_page(issues=issues, error=error, order=order, actions=list(found), names=names)
 
     async def _repair_form(self, request: web.Request) -> web.StreamResponse:
         if (off := self._off()) is not None:
@@ -262,12 +254,8 @@ class OperatorPages:
         action = self._repairs.actions.get(request.match_info["action"])
         if action is None:
             raise web.HTTPNotFound
-        form = {
-            "name": request.query.get("name", "")[:200],
-            "reason": "",
-            **{field.name: "" for field in action.fields},
-        }
-        return self._repair_page(action=action, form=form)
+        given = {name: value[:300] for name, value in request.query.items()}
+        return self._form_page(action, given)
 
     async def _repair_do(self, request: web.Request) -> web.StreamResponse:
         if (off := self._off()) is not None:
@@ -285,11 +273,20 @@ class OperatorPages:
                 return self._repair_page(done=action, after=after)
             return self._repair_page(preview=await self._repairs.preview(name, form, operator))
         except (BadForm, Refused) as error:
-            kept = {"name": "", "reason": "", **{field.name: "" for field in action.fields}, **form}
-            return self._repair_page(422, action=action, form=kept, error=str(error))
+            return self._form_page(action, form, str(error))
+
+    def _form_page(self, action: Action, given: Mapping[str, str], error: str = "") -> web.Response:
+        """The form of an action, with values. An action with results first needs a choice of one."""
+        result = given.get("result", "")
+        choose = bool(action.results) and result not in {name for name, _ in action.results}
+        if not choose:
+            action = action.with_result(result)
+        form = {"name": "", "reason": "", **{field.name: "" for field in action.fields}, **given}
+        status = 422 if error else 200
+        return self._repair_page(status, action=action, form=form, error=error, result=result, choose=choose)
 
     def _repair_page(self, status: int = 200, **values: Any) -> web.Response:
-        empty: dict[str, Any] = dict.fromkeys(("error", "done", "preview", "action", "order"), "")
+        empty: dict[str, Any] = dict.fromkeys(("error", "done", "preview", "action", "order", "result", "choose"), "")
         return _html(self._page("repair.html", "Repair", **(empty | {"issues": [], "actions": []} | values)), status)
 
 

@@ -1,7 +1,7 @@
 """Repair: the operator actions, each with a preview of what it would append, and a reason.
 
-A preview is a call with `validate_only`. Only its own form can then do the action: it has a signature over the request,
-the operator and the time, and the version of the payment that the operator saw.
+A preview calls the service with `validate_only`, or reads the group that would be cancelled. Only its own form can then
+do the action: it has a signature over the request, the operator and the time, and the version that the operator saw.
 """
 
 from __future__ import annotations
@@ -11,22 +11,30 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+from groupbuy.groups.v1.groups_pb2 import GetGroupRequest, Group
+from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.operator_pb2 import ListIssuesRequest, ListIssuesResponse
 
-from console.pages.actions import SERVICE, Action, BadForm, actions, request_of, response_class, rows
+from console.pages.actions import CANCEL, GROUPS, OPERATORS, Action, BadForm, actions, request_of, response_class, rows
+from console.pages.cancelling import events_of, refusal_of
 from console.pages.services import CALL_S, Services
+from ops.log.anonymous import nameless
+from ops.log.describe import event_line
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which a preview can be confirmed.
 CONFIRM_S = 600
+#: Seconds for an action: its decision follows within a second, or after a restart of the service.
+ACTION_S = 10.0
 MAX_REASON = 400
 _MAX_ISSUES = 100
 
@@ -40,16 +48,19 @@ class Preview(NamedTuple):
 
     action: Action
     request: Message
-    #: Name and text of the fields of the action that would be appended, and of the payment at present.
+    #: Name and text of the fields of the command that would be appended.
     appended: list[tuple[str, str]]
-    payment: list[tuple[str, str]]
+    #: The events of the decision, in the words of a story.
+    events: list[str]
+    #: Name and text of the fields of the payment, or of the group, at present.
+    present: list[tuple[str, str]]
     refusal: str
-    #: Allows exactly this request of this operator for CONFIRM_S.
+    #: Allows exactly this request of this operator for CONFIRM_S; empty if the rules refuse it.
     token: str
 
 
 class Repairs:
-    """Calls OperatorService with the console's identity, for an operator who gave a password."""
+    """Calls the services with the console's identity, for an operator who gave a password."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -59,7 +70,7 @@ class Repairs:
     async def issues(self) -> ListIssuesResponse:
         """What is owed, stuck or in suspense. Raises Refused."""
         request = ListIssuesRequest(parent="groups/-", page_size=_MAX_ISSUES)
-        found = await self._call("ListIssues", request, ListIssuesResponse)
+        found = await self._call("payments", f"/{OPERATORS.full_name}/ListIssues", request, ListIssuesResponse)
         assert isinstance(found, ListIssuesResponse)
         return found
 
@@ -72,58 +83,93 @@ class Repairs:
         if len(reason) > MAX_REASON:
             raise BadForm(f"reason: at most {MAX_REASON} characters")
         request: Any = request_of(action, form, f"{reason} ({operator})")
-        request.request_id = str(uuid4())
+        if "request_id" in request.DESCRIPTOR.fields_by_name:
+            request.request_id = str(uuid4())
+        made = await (self._cancellation(request) if name == CANCEL else self._validated(action, request))
+        present, events, refusal, version = made
+        if "expected_version" in request.DESCRIPTOR.fields_by_name:
+            request.expected_version = version
+        sent = request.SerializeToString(deterministic=True)
+        token = "" if refusal else self._sign(name, version, sent, operator)
+        return Preview(action, request, rows(request), events, present, refusal, token)
+
+    async def _validated(self, action: Action, request: Any) -> tuple[list[tuple[str, str]], list[str], str, int]:
+        """What the service says about a request: the payment, the events, the refusal and the payment's version."""
         request.validate_only = True
-        found: Any = await self._call(name, request, response_class(action))
+        found: Any = await self._do(action, request)
         request.validate_only = False
-        request.expected_version = found.payment.version
-        return Preview(
-            action,
-            request,
-            rows(found.action),
-            rows(found.payment),
-            found.refusal,
-            "" if found.refusal else self._sign(name, request.SerializeToString(deterministic=True), operator),
-        )
+        payment = getattr(found, "payment", None)
+        refusal = getattr(found, "refusal", "")
+        return rows(payment) if payment else [], _lines(found.preview), refusal, payment.version if payment else 0
+
+    async def _cancellation(self, request: Any) -> tuple[list[tuple[str, str]], list[str], str, int]:
+        """The same for a group that would be cancelled."""
+        group = await self._group(request.name)
+        refusal = refusal_of(group)
+        events = [] if refusal else _lines(events_of(group, request.reason))
+        return rows(group), events, refusal, group.version
 
     async def apply(self, name: str, token: str, operator: str) -> list[tuple[str, str]]:
-        """Does what a preview showed. Returns the payment after it. Raises Refused."""
+        """Does what a preview showed. Returns the state after it. Raises Refused."""
         action = self.actions[name]
-        request: Any = self._verified(action, token, operator)
+        version, request = self._verified(action, token, operator)
+        if name == CANCEL and (group := await self._group(request.name)).version != version:
+            raise Refused(f"the group changed since the preview, to version {group.version}: make another one")
         log.warning("operator %s: %s of %s", operator, name, request.name)
-        found: Any = await self._call(name, request, response_class(action))
-        if found.refusal:
+        found: Any = await self._do(action, request)
+        if getattr(found, "refusal", ""):
             raise Refused(found.refusal)
-        return rows(found.payment)
+        return rows(found.payment if "payment" in found.DESCRIPTOR.fields_by_name else found)
 
-    async def _call(self, name: str, request: Message, response: type[Message]) -> Message:
-        method = self._services.channel("payments").unary_unary(
-            f"/{SERVICE.full_name}/{name}",
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    async def _group(self, name: str) -> Group:
+        found = await self._call("groups", f"/{GROUPS.full_name}/GetGroup", GetGroupRequest(name=name), Group)
+        assert isinstance(found, Group)
+        return found
+
+    async def _do(self, action: Action, request: Message) -> Message:
+        path = f"/{action.method.containing_service.full_name}/{action.name}"
+        return await self._call(action.service, path, request, response_class(action), ACTION_S)
+
+    async def _call(
+        self, service: str, path: str, request: Message, response: type[Message], timeout_s: float = CALL_S
+    ) -> Message:
+        method = self._services.channel(service).unary_unary(
+            path,
             request_serializer=lambda one: one.SerializeToString(),
             response_deserializer=response.FromString,
         )
         try:
-            answer: Message = await method(request, timeout=CALL_S)
+            answer: Message = await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise Refused(f"{error.code().name}: {error.details()}") from None
         return answer
 
-    def _sign(self, name: str, request: bytes, operator: str) -> str:
+    # --- confirmations -----------------------------------------------------------------------------------------------
+
+    def _sign(self, name: str, version: int, request: bytes, operator: str) -> str:
         until = str(int(time.time()) + CONFIRM_S)
-        encoded = base64.urlsafe_b64encode(request).decode()
-        return f"{until}.{encoded}.{self._mac(name, until, encoded, operator)}"
+        signed = f"{until}.{version}.{base64.urlsafe_b64encode(request).decode()}"
+        return f"{signed}.{self._mac(name, signed, operator)}"
 
     def _mac(self, *parts: str) -> str:
         return hmac.digest(self._key, "\n".join(parts).encode(), "sha256").hex()
 
-    def _verified(self, action: Action, token: str, operator: str) -> Message:
-        until, _, rest = token.partition(".")
-        encoded, _, mac = rest.partition(".")
-        if not hmac.compare_digest(mac.encode(), self._mac(action.name, until, encoded, operator).encode()):
+    def _verified(self, action: Action, token: str, operator: str) -> tuple[int, Any]:
+        """The version that the operator saw, and the request. Raises Refused."""
+        signed, _, mac = token.rpartition(".")
+        if not hmac.compare_digest(mac.encode(), self._mac(action.name, signed, operator).encode()):
             raise Refused("this confirmation is not from a preview of yours")
+        until, version, encoded = signed.split(".")
         if int(until) < time.time():
             raise Refused("the preview is too old: make another one")
         try:
-            return GetMessageClass(action.method.input_type).FromString(base64.urlsafe_b64decode(encoded))
+            request = GetMessageClass(action.method.input_type).FromString(base64.urlsafe_b64decode(encoded))
         except (DecodeError, ValueError):
             raise Refused("this confirmation is not from a preview of yours") from None
+        return int(version), request
+
+
+def _lines(events: Iterable[PaymentEvent | GroupEvent]) -> list[str]:
+    return [event_line(nameless(event)) for event in events]

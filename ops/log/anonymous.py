@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -16,6 +17,7 @@ from google.protobuf.message import Message
 from ops.log.history import Entry
 from shared_kernel.payment_providers import provider_of
 
+M = TypeVar("M", bound=Message)
 #: The fields with personal data, in every message of the log.
 PERSONAL_FIELDS = frozenset({"customer", "leader_customer", "inviter", "payment_method", "action_url"})
 
@@ -40,6 +42,19 @@ def anonymous(entries: Iterable[Entry]) -> list[Entry]:
             setattr(message, field, shown)
         found.append(replace(entry, message=copy))
     return found
+
+
+def nameless(message: M) -> M:
+    """A copy of one event without ids of customers, where the history that would number them is not at hand."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for owner, field, value in _personal(copy):
+        if field == "payment_method":
+            # A preview of a service cuts it to `…` and four characters, so its provider is not known.
+            setattr(owner, field, provider_of(value) or "its provider")
+        else:
+            setattr(owner, field, "the provider's page" if field == "action_url" else "a customer")
+    return copy
 
 
 def _personal(message: Message) -> Iterator[tuple[Message, str, str]]:

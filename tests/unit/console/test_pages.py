@@ -3,97 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from aiohttp import ClientSession
-from aiohttp.test_utils import BaseTestServer, TestServer
-from groupbuy.payments.v1 import operator_pb2 as o
-from groupbuy.payments.v1.operator_pb2_grpc import OperatorServiceServicer, add_OperatorServiceServicer_to_server
 
 from console.app import Unusable, _check_listener
-from console.live.board import Board
-from console.pages.actions import BadForm, actions, request_of
 from console.pages.alerts import alerts
-from console.pages.application import OperatorPages
-from console.pages.services import Services
 from console.settings import ConsoleSettings
 from console.web.passwords import BadOperators, Operators, line
-from console.web.streams import Places
 from ops.watch.folding.summary import Money
 from ops.watch.folding.totals import Totals
 from ops.watch.lag import Lags, PartitionLag
 from ops.watch.view import View
 from ops.watch.worker import Progress
+from tests.unit.console.pages_site import FORM, Site, basic, running
 from tests.unit.console.support import KEY, card, report
-
-
-def basic(name: str, password: str) -> dict[str, str]:
-    """The header of a name and a password."""
-    return {"Authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
-
-
-PAYMENT = f"groups/{KEY.format(1)}/orders/{KEY.format(2)}/payment"
-FORM = {"name": PAYMENT, "operation": "3", "attempt": "1", "reason": "the bank confirmed it"}
-
-
-class Operator(OperatorServiceServicer):
-    """A service that keeps the requests."""
-
-    def __init__(self) -> None:
-        self.requests: list[o.RetryCallRequest] = []
-        self.refusal = ""
-
-    async def RetryCall(self, request: o.RetryCallRequest, context: Any) -> o.Repair:
-        self.requests.append(request)
-        found = o.Repair(request_id=request.request_id, refusal=self.refusal)
-        found.payment.name, found.payment.version = request.name, 7
-        return found
-
-    async def ListIssues(self, request: o.ListIssuesRequest, context: Any) -> o.ListIssuesResponse:
-        issue = o.Issue(
-            payment=PAYMENT, kind=o.ISSUE_KIND_OWED, amount_minor=8_900, currency="CNY", reason="declined", alarm=True
-        )
-        return o.ListIssuesResponse(issues=[issue])
-
-
-class Site:
-    """The listener for operators of a test."""
-
-    def __init__(self, server: BaseTestServer, session: ClientSession, board: Board, service: Operator) -> None:
-        self.server, self.session, self.board, self.service = server, session, board, service
-
-    async def get(self, path: str, **options: Any) -> tuple[int, str, Any]:
-        async with self.session.get(self.server.make_url(path), allow_redirects=False, **options) as answer:
-            return answer.status, await answer.text(), answer.headers
-
-    async def post(self, path: str, form: dict[str, str], **headers: str) -> tuple[int, str]:
-        own = {"Sec-Fetch-Site": "same-origin"} | headers
-        async with self.session.post(self.server.make_url(path), data=form, headers=own) as answer:
-            return answer.status, await answer.text()
-
-
-@asynccontextmanager
-async def running(operators: Operators | None, streams: int = 5, user: str = "") -> AsyncIterator[Site]:
-    service, grpc_server = Operator(), grpc.aio.server()  # type: ignore[abstract]
-    add_OperatorServiceServicer_to_server(service, grpc_server)
-    port = grpc_server.add_insecure_port("127.0.0.1:0")
-    await grpc_server.start()
-    settings = ConsoleSettings(insecure=True, payments=f"127.0.0.1:{port}")
-    board, services = Board(View(1)), Services(settings, None)
-    pages = OperatorPages(settings, board, services, Places(streams), operators)
-    headers = basic(user, "right") if user else {}
-    async with TestServer(pages.application()) as server, ClientSession(headers=headers) as session:
-        yield Site(server, session, board, service)
-        await pages.close()
-    await services.close()
-    await grpc_server.stop(0)
 
 
 @pytest.fixture
@@ -107,12 +33,6 @@ def operators(tmp_path: Path) -> Operators:
     file = tmp_path / "operators"
     file.write_text(f"# people\n{line('ann', 'right')}\n{line('bob', 'other')}\n")
     return Operators(file)
-
-
-@pytest.fixture
-async def repairs(operators: Operators) -> AsyncIterator[Site]:
-    async with running(operators, user="ann") as made:
-        yield made
 
 
 async def test_every_page_has_the_headers_and_no_cookie(site: Site) -> None:
@@ -204,73 +124,6 @@ def test_only_this_machine_sees_pages_without_passwords(listen: str, allowed: bo
     else:
         with pytest.raises(Unusable, match="GROUPBUY_CONSOLE_OPERATORS_FILE"):
             _check_listener(settings)
-
-
-async def test_a_repair_is_previewed_and_then_done(repairs: Site) -> None:
-    _, text, _ = await repairs.get("/repair")
-    assert "¥89.00 declined" in text and PAYMENT in text
-    status, text = await repairs.post("/repair/RetryCall", FORM)
-    assert status == 200 and "Nothing was appended" in text
-    (preview,) = repairs.service.requests
-    assert preview.validate_only and preview.operation == 3 and preview.attempt == 1
-    assert preview.reason == "the bank confirmed it (ann)"
-    (token,) = re.findall(r'name="token" value="([^"]+)"', text)
-    status, text = await repairs.post("/repair/RetryCall", {"token": token})
-    assert status == 200 and "The log has it" in text
-    done = repairs.service.requests[1]
-    assert not done.validate_only
-    assert (done.request_id, done.reason, done.expected_version) == (preview.request_id, preview.reason, 7)
-
-
-async def test_only_a_preview_of_ones_own_can_be_confirmed(repairs: Site) -> None:
-    _, text = await repairs.post("/repair/RetryCall", FORM)
-    (token,) = re.findall(r'name="token" value="([^"]+)"', text)
-    until, request, mac = token.split(".")
-    for wrong in (
-        "",
-        "x",
-        f"{int(until) + 1}.{request}.{mac}",
-        f"{until}.{request}.{mac[:-1]}{'1' if mac[-1] == '0' else '0'}",
-        f"{until}.AAAA.{mac}",
-    ):
-        status, text = await repairs.post("/repair/RetryCall", {"token": wrong})
-        assert status == 422 and "not from a preview of yours" in text
-    assert (await repairs.post("/repair/GiveUpCall", {"token": token}))[0] == 422
-    bob = basic("bob", "other")
-    assert (await repairs.post("/repair/RetryCall", {"token": token}, **bob))[0] == 422
-    assert len(repairs.service.requests) == 1
-
-
-async def test_a_form_of_another_site_is_refused(repairs: Site) -> None:
-    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-site"}):
-        assert (await repairs.post("/repair/RetryCall", FORM, **headers))[0] == 403
-    assert repairs.service.requests == []
-
-
-@pytest.mark.parametrize("change", [{"reason": ""}, {"reason": "x" * 401}, {"operation": "x"}, {"attempt": "1.5"}])
-async def test_a_form_with_an_error_calls_nothing_and_is_kept(repairs: Site, change: dict[str, str]) -> None:
-    status, text = await repairs.post("/repair/RetryCall", FORM | change)
-    assert status == 422 and 'role="alert"' in text and PAYMENT in text
-    assert repairs.service.requests == []
-
-
-async def test_what_the_rules_refuse_can_not_be_confirmed(repairs: Site) -> None:
-    repairs.service.refusal = "nothing is pending"
-    _, text = await repairs.post("/repair/RetryCall", FORM)
-    assert "The rules refuse it: nothing is pending" in text and "token" not in text
-
-
-def test_every_action_has_a_form_that_its_request_takes() -> None:
-    found = actions()
-    assert {"RetryCall", "GiveUpCall", "ReleaseMember", "MarkReturnedOutside", "KeepSuspense"} <= found.keys()
-    assert "ListIssues" not in found
-    for action in found.values():
-        values = {"choice": "1", "number": "5", "text": "x", "check": "on"}
-        form = {"name": PAYMENT} | {field.name: values[field.kind] for field in action.fields}
-        request = request_of(action, form, "why")
-        assert {field.name for field, _ in request.ListFields()} >= {field.name for field in action.fields}
-    with pytest.raises(BadForm):
-        request_of(found["RetryCall"], {"name": PAYMENT, "attempt": "99999999999"}, "why")
 
 
 def test_alerts_name_their_runbooks() -> None:
