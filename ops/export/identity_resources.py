@@ -25,9 +25,16 @@ GRPC_PORTS: Mapping[str, int] = {
 METRICS_PORT = 9400
 WEBHOOKS_PORT = 8080
 KAFKA_PORT = 9093
+#: The console's pods: their name, the ports of the pages for operators and of the share page, and the services that
+#: they call, each of them at least for its health.
+CONSOLE = "console"
+OPERATORS_PORT, SHARE_PORT = 50060, 50061
+_CONSOLE_CALLS = ("groups", "payments")
 #: Labels. A client's pod has the name of its identity, its namespace is marked as one with clients.
 IDENTITY_LABEL = "groupbuy.internal/identity"
-NAMESPACES = {name: f"groupbuy.internal/{name}" for name in ("clients", "monitoring", "webhooks")}
+NAMESPACES = {
+    name: f"groupbuy.internal/{name}" for name in ("clients", "monitoring", "operators", "share", "webhooks")
+}
 NAME, PART_OF = "app.kubernetes.io/name", "app.kubernetes.io/part-of"
 #: Pods that use Kafka and serve no gRPC.
 _TOOLS = ("watch", "topics", "ops")
@@ -99,7 +106,14 @@ def network_policies(found: Access) -> list[dict[str, Any]]:
     rules += [_of_service(service, found) for service in found.services]
     kafka = {"egress": [_to_kafka()]}
     rules += [_of_tool(name, kafka | (_scraped() if name == "watch" else {})) for name in _TOOLS]
-    return rules
+    return [*rules, _of_console()]
+
+
+def _of_console() -> dict[str, Any]:
+    pages = (("operators", OPERATORS_PORT), ("share", SHARE_PORT))
+    ingress = [{"from": [_namespaces(name)], "ports": _tcp(port)} for name, port in pages]
+    calls = [{"to": [_pods(name)], "ports": _tcp(GRPC_PORTS[name])} for name in _CONSOLE_CALLS]
+    return _of_tool(CONSOLE, {"ingress": [*ingress, *_scraped()["ingress"]], "egress": [_to_kafka(), *calls]})
 
 
 def _of_service(service: str, found: Access) -> dict[str, Any]:
@@ -107,6 +121,8 @@ def _of_service(service: str, found: Access) -> dict[str, Any]:
     callers = found.callers[service]
     sources: list[dict[str, Any]] = [_pods(service)] if service != "provider" else []
     sources += [_pods(name) for name in callers if name in found.services]
+    if service in _CONSOLE_CALLS:
+        sources.append(_pods(CONSOLE))
     if clients := [name for name in callers if name not in found.services]:
         labelled = {"matchExpressions": [{"key": IDENTITY_LABEL, "operator": "In", "values": clients}]}
         sources.append(_namespaces("clients") | {"podSelector": labelled})

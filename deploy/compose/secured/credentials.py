@@ -25,10 +25,15 @@ IDENTITIES = {
     "orders": "orders",
     "groups": "groups",
     "payments": "payments",
+    "inventory": "inventory",
+    "console": "console",
+    "share": "share",
     "simulator": "provider",
     "ops": "operator",
     "admin": "operator",
 }
+#: Folders whose Kafka user has another name.
+USERS = {"console": "ops"}
 
 
 def write(path: Path, content: bytes, owner: int) -> None:
@@ -53,9 +58,12 @@ def main() -> None:
     made = Credentials(AUTHORITY)
     passwords = made.kafka.passwords
     for name, identity in IDENTITIES.items():
+        # The volumes of some are those of other layers.
+        if not (OUT / name).is_dir():
+            continue
         certificate(OUT / name, made.issued[identity], GROUPBUY)
-        if name in passwords:
-            write(OUT / name / "kafka_password", passwords[name].encode(), GROUPBUY)
+        if (user := USERS.get(name, name)) in passwords:
+            write(OUT / name / "kafka_password", passwords[user].encode(), GROUPBUY)
     # The containers connect to the broker by this name.
     broker = Authority(AUTHORITY).issue(KAFKA, made.identities[KAFKA], hosts=(*HOSTS, "kafka"))
     write(OUT / "kafka" / "keystore.pem", broker.key.read_bytes() + broker.certificate.read_bytes(), BROKER)

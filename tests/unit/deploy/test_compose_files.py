@@ -6,6 +6,7 @@ Compose itself merges and validates them; nothing is started.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from itertools import combinations
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from chassis.lifecycle.variables import unknown_variables
+from console.settings import ConsoleSettings
 from ops.security import OpsSettings
 from services.groups.settings import GroupsSettings
+from services.inventory.settings import InventorySettings
 from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
 from simulators.psp.settings import Settings as SimulatorSettings
@@ -24,27 +27,38 @@ from tests.compose.engine import compose_command
 
 COMPOSE = Path(__file__).resolve().parents[3] / "deploy" / "compose"
 FILES = sorted(COMPOSE.glob("compose*.yaml"))
-LAYERS = ("compose.observe", "compose.tools", "compose.secured", "compose.replicas")
+LAYERS = (
+    "compose.observe",
+    "compose.tools",
+    "compose.console",
+    "compose.inventory",
+    "compose.secured",
+    "compose.replicas",
+)
+#: Layers whose credentials are in a file of their own, which needs compose.secured too.
+WITH_CREDENTIALS = ("compose.observe", "compose.console", "compose.inventory")
 SETTINGS: dict[str, type[BaseSettings]] = {
     "orders": OrdersSettings,
     "groups": GroupsSettings,
     "payments": PaymentsSettings,
+    "inventory": InventorySettings,
+    "console": ConsoleSettings,
     "simulator": SimulatorSettings,
     "ops": OpsSettings,
 }
 #: Services whose state is that of others, or of none.
-STATELESS = {"topics", "acls", "ops", "akhq", "kafka-ui", "console", "callers"}
+STATELESS = {"topics", "acls", "ops", "akhq", "kafka-ui", "redpanda-console", "callers"}
+
+
+def with_credentials(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The core with some layers, and the credentials of each if they are secured."""
+    secured = [f"{one}.secured" for one in layers if one in WITH_CREDENTIALS] if "compose.secured" in layers else []
+    return ("compose", *layers, *secured)
 
 
 def combined() -> list[tuple[str, ...]]:
-    """All combinations on top of the core. Security of the observing layer is a layer that needs both."""
-    found = [some for count in range(len(LAYERS) + 1) for some in combinations(LAYERS, count)]
-    return [
-        ("compose", *some, "compose.observe.secured")
-        if {"compose.observe", "compose.secured"} <= {*some}
-        else ("compose", *some)
-        for some in found
-    ]
+    """All combinations on top of the core."""
+    return [with_credentials(some) for count in range(len(LAYERS) + 1) for some in combinations(LAYERS, count)]
 
 
 def config(*layers: str) -> dict[str, Any]:
@@ -85,15 +99,39 @@ def test_the_first_line_says_what_a_file_is_not_for(file: Path) -> None:
 
 
 def test_services_are_checked_by_ready_and_get_their_time_to_drain() -> None:
-    services = config("compose", "compose.replicas")["services"]
-    for name, port in (("orders", 9401), ("groups", 9402), ("payments", 9403)):
-        for each in (name, f"{name}-1"):
+    services = config("compose", "compose.replicas", "compose.inventory", "compose.console")["services"]
+    ports = {"orders": 9401, "groups": 9402, "payments": 9403, "inventory": 9404, "console": 9405}
+    for name, port in ports.items():
+        for each in {name, f"{name}-1"} & services.keys():
             service = services[each]
             assert service["healthcheck"]["test"][-1] == f"127.0.0.1:{port}/ready"
             assert service["stop_grace_period"] == "30s"
             assert service["restart"] == "unless-stopped"
             assert service["read_only"] is True
             assert service["depends_on"]["topics"]["condition"] == "service_completed_successfully"
+
+
+def test_the_credentials_job_writes_what_the_processes_mount() -> None:
+    job = (COMPOSE / "secured" / "credentials.py").read_text(encoding="utf-8")
+    folders = {one["target"] for one in config(*with_credentials(LAYERS))["services"]["credentials"]["volumes"]}
+    written = set(re.findall(r'^    "([a-z]+)": "[a-z]+",$', job, re.MULTILINE))
+    assert {f"/out/{name}" for name in {*written, "kafka", "callers"}} <= folders
+
+
+def test_a_link_leads_to_the_share_page() -> None:
+    services = config("compose", "compose.console")["services"]
+    published = {int(one["target"]): one["published"] for one in services["console"]["ports"]}
+    listening = services["console"]["environment"]["GROUPBUY_CONSOLE_SHARE_LISTEN"]
+    port = published[int(listening.rpartition(":")[2])]
+    assert services["groups"]["environment"]["GROUPBUY_GROUPS_LINK_BASE_URL"] == f"http://127.0.0.1:{port}/s/"
+    assert services["console"]["environment"]["GROUPBUY_CONSOLE_PUBLIC_URL"] == f"http://127.0.0.1:{port}"
+
+
+def test_campaigns_with_stock_are_off_without_the_inventory() -> None:
+    for layers, on in ((("compose",), False), (("compose", "compose.inventory"), True)):
+        services = config(*layers)["services"]
+        assert services["groups"]["environment"].get("GROUPBUY_GROUPS_INVENTORY", "false") == str(on).lower()
+        assert ("inventory" in services) is on
 
 
 def test_replicas_share_neither_name_nor_address_nor_state() -> None:
@@ -109,31 +147,34 @@ def test_replicas_share_neither_name_nor_address_nor_state() -> None:
 
 
 def test_all_that_holds_state_has_a_named_volume() -> None:
-    services = config("compose", "compose.observe", "compose.tools")["services"]
+    services = config("compose", *LAYERS[:4])["services"]
     for name, service in services.items():
         volumes = {volume["source"] for volume in service.get("volumes", ()) if volume["type"] == "volume"}
         assert bool(volumes) is (name not in STATELESS), name
 
 
 def test_every_variable_is_a_setting_of_its_process() -> None:
-    for layers in (("compose", "compose.replicas"), ("compose", "compose.secured")):
+    for layers in (("compose", "compose.replicas"), with_credentials(LAYERS[:-1])):
         for name, service in config(*layers)["services"].items():
             settings = SETTINGS.get(name.removesuffix("-1"), OpsSettings)
             environment = service.get("environment") or {}
             assert not unknown_variables(settings, environment), name
+            own = {one for one in environment if one.startswith("GROUPBUY_")}
+            prefixes = (settings.model_config["env_prefix"], OpsSettings.model_config["env_prefix"])
+            assert all(one.startswith(prefixes) for one in own), name
 
 
 def test_a_secured_process_gets_only_its_own_credentials() -> None:
-    services = config("compose", "compose.secured", "compose.observe", "compose.observe.secured")["services"]
-    for name in ("kafka", "simulator", "orders", "groups", "payments", "ops"):
+    services = config(*with_credentials(LAYERS))["services"]
+    for name in ("kafka", "simulator", "orders", "groups", "payments", "inventory", "console", "ops"):
         given = {one["source"] for one in services[name]["volumes"] if one["target"].startswith("/credentials")}
-        assert given == {f"credentials-{name}"}
+        assert given == {f"credentials-{name}"} | ({"credentials-share"} if name == "console" else set())
     assert all(
         volume["source"] != "authority" or name == "credentials"
         for name, service in services.items()
         for volume in service.get("volumes", ())
     )
-    for name in ("orders", "groups", "payments"):
+    for name in ("orders", "groups", "payments", "inventory", "console"):
         assert services[name]["environment"][f"GROUPBUY_{name.upper()}_INSECURE"] == "false"
         assert {"acls", "topics", "kafka"} <= services[name]["depends_on"].keys()
 
@@ -147,7 +188,7 @@ def test_the_broker_is_of_one_digest_and_forgets_nothing() -> None:
 
 
 def test_mounted_files_exist() -> None:
-    services = config("compose", "compose.observe", "compose.tools", "compose.secured")["services"]
+    services = config(*with_credentials(LAYERS[:-1]))["services"]
     for name, service in services.items():
         for volume in service.get("volumes", ()):
             if volume["type"] == "bind":

@@ -100,7 +100,7 @@ def test_ports_are_those_of_the_settings() -> None:
 def test_network_policies_follow_the_access_policy() -> None:
     found = {one["metadata"]["name"]: one["spec"] for one in parsed("components/network-policies/policies.yaml")}
     serving = ("orders", "groups", "payments", "inventory", "provider")
-    assert set(found) == {f"groupbuy-{one}" for one in ("default", *serving, "watch", "topics", "ops")}
+    assert set(found) == {f"groupbuy-{one}" for one in ("default", *serving, "watch", "topics", "ops", "console")}
     default = found["groupbuy-default"]
     assert default["podSelector"] == {"matchLabels": {"app.kubernetes.io/part-of": "groupbuy"}}
     assert (default["policyTypes"], "ingress" in default) == (["Ingress", "Egress"], False)
@@ -108,6 +108,16 @@ def test_network_policies_follow_the_access_policy() -> None:
     assert clients(found["groupbuy-payments"]) == [
         "console", "finance", "monitor", "operator", "support", "webhooks",
     ]  # fmt: skip
+    assert pods(found["groupbuy-payments"]["ingress"]) == ["payments", "console"]
+    console = found["groupbuy-console"]
+    ports = {rule["ports"][0]["port"]: rule["from"] for rule in console["ingress"]}
+    labels = {port: sources[0]["namespaceSelector"]["matchLabels"] for port, sources in ports.items()}
+    assert labels == {
+        50060: {"groupbuy.internal/operators": "true"},
+        50061: {"groupbuy.internal/share": "true"},
+        9400: {"groupbuy.internal/monitoring": "true"},
+    }
+    assert [rule["ports"][0]["port"] for rule in console["egress"]] == [9093, 50052, 50053]
     # Only payments may call the provider, and only payments may leave the cluster.
     assert pods(found["groupbuy-provider"]["ingress"]) == ["payments"]
     for name, spec in found.items():

@@ -10,12 +10,14 @@ from uuid import uuid4
 import pytest
 
 from chassis.lifecycle.variables import variables
+from console.settings import ConsoleSettings
 from docs.commands_page import commands
 from eventlog.records.envelope import HeaderTemplate
 from ops.broker.topics import PARTITIONS
 from ops.main import PROGRAM
 from ops.security import OpsSettings
 from services.groups.settings import GroupsSettings
+from services.inventory.settings import InventorySettings
 from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
 from shared_kernel.topics import ALL, GROUP_LOG, GROUPS_DECIDER
@@ -110,7 +112,7 @@ def test_every_alert_variable_and_metric_exists(page: Path) -> None:
     text = text_of(page)
     for alert in ALERT.findall(text):
         assert (ROOT / "docs" / "runbooks" / f"{alert}.md").exists(), alert
-    classes = (OrdersSettings, GroupsSettings, PaymentsSettings, OpsSettings)
+    classes = (OrdersSettings, GroupsSettings, PaymentsSettings, InventorySettings, ConsoleSettings, OpsSettings)
     known = {one.name for settings in classes for one in variables(settings)}
     short = {name.split("_", 2)[2] for name in known}
     # Those of the Compose files.
