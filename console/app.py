@@ -25,9 +25,10 @@ from chassis.telemetry.metrics_process import build_metrics
 from console.live.board import Board
 from console.live.fold import POLL_S, fold
 from console.live.reports import REPORT, Report
+from console.live.services import Services
+from console.live.stock import Stocks
 from console.metrics import console_metrics
 from console.pages.application import OperatorPages
-from console.pages.services import Services
 from console.settings import ConsoleSettings
 from console.share.application import SharePages
 from console.share.links import Links
@@ -80,7 +81,8 @@ class Console:
         self.board = Board(self.view)
         self.places = Places(settings.max_streams)
         self._services = Services(settings, files)
-        self.pages = OperatorPages(settings, self.board, self._services, self.places, operators)
+        self._stocks = Stocks(self._services)
+        self.pages = OperatorPages(settings, self.board, self._services, self._stocks, self.places, operators)
         channel = RotatingChannel(settings.groups, share_files, settings.groups_identity, options(retries=False))
         self.share = SharePages(settings, Links(channel), self.places, lambda: self.addresses["share"])
         #: host:port of each listener: console, and share.
@@ -114,6 +116,7 @@ class Console:
             processes.run(),
             self._follow_readers(),
             self._services.follow(),
+            self._stocks.follow(),
             self.pages.follow(),
             self.share.follow(),
         )

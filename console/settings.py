@@ -38,10 +38,14 @@ class ConsoleSettings(SecuritySettings):
     groups: HostPort = "127.0.0.1:50052"
     #: Address of the payments service.
     payments: HostPort = "127.0.0.1:50053"
+    #: Address of the inventory service; the live page then shows the pieces of campaigns with stock. Empty: it is off.
+    inventory: MaybeHostPort = ""
     #: SPIFFE id of the groups service.
     groups_identity: SpiffeId = "spiffe://groupbuy.internal/service/groups"
     #: SPIFFE id of the payments service.
     payments_identity: SpiffeId = "spiffe://groupbuy.internal/service/payments"
+    #: SPIFFE id of the inventory service.
+    inventory_identity: SpiffeId = "spiffe://groupbuy.internal/service/inventory"
     #: PEM file: the certificate of the share page's own identity. `tls_ca` verifies its servers too.
     share_tls_certificate: FilePath | None = None
     #: PEM file: the key of the share page's certificate.

@@ -188,6 +188,8 @@ def _console(layout: Layout) -> Child:
         "STATEMENT_EVERY_SECONDS": "60",
         "INSECURE": "true",
     }
+    if INVENTORY in layout.endpoints:
+        settings["INVENTORY"] = layout.endpoints[INVENTORY]
     environment = {f"GROUPBUY_CONSOLE_{key}": value for key, value in settings.items()}
     return Child(CONSOLE, command("console"), environment, health=False)
 
@@ -212,9 +214,15 @@ def _groups_with_inventory(layout: Layout) -> Child:
 WITH_INVENTORY = replace(
     PRODUCT, then={**PRODUCT.then, "groups": _groups_with_inventory, INVENTORY: _service(INVENTORY)}
 )
-#: The product with its console, as `make up` and `make demo` run it.
+#: The product with its console, as `make up` runs it.
 WITH_CONSOLE = replace(
     PRODUCT,
     then={**PRODUCT.then, CONSOLE: _console},
     extra_addresses=(*PRODUCT.extra_addresses, SHARE),
+)
+#: The product with stock and its console.
+WITH_STOCK_AND_CONSOLE = replace(
+    WITH_INVENTORY,
+    then={**WITH_INVENTORY.then, CONSOLE: _console},
+    extra_addresses=(*WITH_INVENTORY.extra_addresses, SHARE),
 )

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from console.live.reports import WELL, Card, Ending, Report, Room
+from console.live.reports import ROOM_MS, WELL, Card, Ending, Report, Room
 from ops.watch.view import View
 
 #: How long a seat counts for the momentum of its group.
@@ -92,6 +92,15 @@ class Board:
         found = [card for card in self.cards.values() if _fits(card, campaign, room)]
         return heapq.nsmallest(limit, found, key=_by_deadline), len(found)
 
+    def live_rooms(self, campaign: str, at_ms: int) -> list[tuple[str, int, int]]:
+        """Label, seats and groups of the live rooms of the last ROOM_MS, of one campaign or all, the newest first."""
+        found: dict[str, tuple[int, int]] = {}
+        for one in self.rooms:
+            if at_ms - one.last_ms < ROOM_MS and campaign in {"", one.campaign}:
+                seats, groups = found.get(one.label, (0, 0))
+                found[one.label] = seats + one.seats, groups + one.groups
+        return [(label, seats, groups) for label, (seats, groups) in found.items()]
+
     def campaigns(self) -> list[tuple[str, str, int]]:
         """Campaign, product and number of forming groups, the most first."""
         counts: dict[tuple[str, str], int] = {}
@@ -101,9 +110,9 @@ class Board:
         return sorted(((*name, count) for name, count in counts.items()), key=lambda one: (-one[2], one[0]))
 
 
-def of_campaign(endings: Iterable[Ending], campaign: str) -> Iterator[Ending]:
-    """The endings of a campaign, or all."""
-    return (one for one in endings if not campaign or one.campaign == campaign)
+def fitting(endings: Iterable[Ending], campaign: str, room: str) -> Iterator[Ending]:
+    """The endings of a campaign and a live room, or all."""
+    return (one for one in endings if _fits(one, campaign, room))
 
 
 def momentum(card: Card, at_ms: int) -> int:
@@ -115,5 +124,5 @@ def _by_deadline(card: Card) -> tuple[int, str]:
     return card.deadline_ms, card.key
 
 
-def _fits(card: Card, campaign: str, room: str) -> bool:
+def _fits(card: Card | Ending, campaign: str, room: str) -> bool:
     return (not campaign or card.campaign == campaign) and (not room or card.room == room)

@@ -14,7 +14,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision, SeatReserved
 from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_LIVE_ROOM
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from console.live.reports import Card, Ending, Report, Room
+from console.live.reports import ROOM_MS, Card, Ending, Report, Room
 from ops.audit.cases import Case
 from ops.audit.group.membership import GroupState
 from ops.watch.folding.incremental import IncrementalAudit
@@ -29,8 +29,6 @@ _MAX_ENDINGS = 40
 MAX_CARDS = 20_000
 _MAX_CLOSED = 10_000
 _MAX_JOINS = 20
-#: How long a live room is shown after its last seat, and over which time its seats count.
-ROOM_MS = 600_000
 _MAX_ROOMS = 12
 _LOGS = frozenset({ORDERS.name, GROUP_LOG.name, PAYMENT_LOG.name})
 
@@ -58,6 +56,9 @@ class LiveObserver:
         self._joins: dict[str, deque[int]] = {}
         self._rooms_of: dict[str, Counter[str]] = {}
         self._seats_of_room: dict[str, deque[tuple[int, str]]] = {}
+        #: Campaigns of the groups with seats of live rooms, and the rooms of closed groups.
+        self._campaigns: dict[str, str] = {}
+        self._room_of_closed: dict[str, str] = {}
         self._endings: list[tuple[str, str, int, dict[str, Any]]] = []
         self._rooms_changed = False
         self._pending = Report(Progress(0, 0, 0, 0, None), reset=True)
@@ -99,7 +100,7 @@ class LiveObserver:
         report.forming = self._forming_count
         self._touched.clear()
         if self._rooms_changed:
-            report.rooms = self._rooms()
+            report.rooms = self._rooms(audit)
             self._rooms_changed = False
 
     def _scan(self, audit: IncrementalAudit) -> Iterator[str]:
@@ -135,7 +136,6 @@ class LiveObserver:
             return
         self._forming.add(key)
         terms = group.terms
-        rooms = self._rooms_of.get(key)
         report.cards.append(
             Card(
                 key,
@@ -151,7 +151,7 @@ class LiveObserver:
                 group.deadline_ms,
                 group.chain.version,
                 tuple(self._joins.get(key, ())),
-                rooms.most_common(1)[0][0] if rooms else "",
+                self._room_of(key),
             )
         )
 
@@ -163,20 +163,42 @@ class LiveObserver:
             terms = case.group.terms if case is not None else None
             if terms is not None and not terms.solo:
                 currency = fields.pop("currency", "") or terms.currency
-                yield Ending(kind, key, terms.campaign, terms.product, at_ms, currency=currency, **fields)
+                room = self._room_of_closed.get(key, "") or self._room_of(key)
+                yield Ending(kind, key, terms.campaign, terms.product, at_ms, currency=currency, room=room, **fields)
         self._endings.clear()
 
-    def _rooms(self) -> list[Room]:
-        found = []
-        for label, seats in list(self._seats_of_room.items()):
+    def _room_of(self, key: str) -> str:
+        """The live room that brought most seats of a group."""
+        rooms = self._rooms_of.get(key)
+        return rooms.most_common(1)[0][0] if rooms else ""
+
+    def _rooms(self, audit: IncrementalAudit) -> list[Room]:
+        """The newest live rooms, a row for each of their campaigns."""
+        newest = sorted(self._seats_of_room.items(), key=lambda one: -one[1][-1][0])
+        for label, _ in newest[_MAX_ROOMS:]:
+            del self._seats_of_room[label]
+        found, groups = [], set()
+        for label, seats in newest[:_MAX_ROOMS]:
             newest_ms = seats[-1][0]
-            while seats and seats[0][0] < newest_ms - ROOM_MS:
+            while seats[0][0] < newest_ms - ROOM_MS:
                 seats.popleft()
-            found.append(Room(label, len(seats), len({key for _, key in seats}), newest_ms))
-        found.sort(key=lambda room: -room.last_ms)
-        for room in found[_MAX_ROOMS:]:
-            del self._seats_of_room[room.label]
-        return found[:_MAX_ROOMS]
+            by_campaign: dict[str, list[tuple[int, str]]] = {}
+            for at_ms, key in seats:
+                by_campaign.setdefault(self._campaign_of(audit, key), []).append((at_ms, key))
+            for campaign, some in by_campaign.items():
+                keys = {key for _, key in some}
+                groups |= keys
+                found.append(Room(label, campaign, len(some), len(keys), some[-1][0]))
+        self._campaigns = {key: name for key, name in self._campaigns.items() if key in groups}
+        return found
+
+    def _campaign_of(self, audit: IncrementalAudit, key: str) -> str:
+        known = self._campaigns.get(key)
+        if known is None:
+            case = audit.cases.get(key)
+            terms = case.group.terms if case is not None else None
+            known = self._campaigns[key] = terms.campaign if terms is not None else ""
+        return known
 
     # --- single records ----------------------------------------------------------------------------------------------
 
@@ -244,6 +266,10 @@ class LiveObserver:
         """A group closed."""
         if key not in self._closed:
             self._closed[key] = None
+            if room := self._room_of(key):
+                self._room_of_closed[key] = room
+                while len(self._room_of_closed) > _MAX_CLOSED:
+                    del self._room_of_closed[next(iter(self._room_of_closed))]
             self._forming_count = max(0, self._forming_count - 1)
             while len(self._closed) > _MAX_CLOSED:
                 del self._closed[next(iter(self._closed))]

@@ -10,6 +10,8 @@ from msgspec import Struct
 from eventlog.records.packed import Packed
 from ops.watch.worker import Progress
 
+#: How long a live room is shown after its last seat, and over which time its seats count.
+ROOM_MS = 600_000
 #: Kinds of Ending that went well, and those that an operator may want to look at.
 WELL = ("completed", "settled")
 BADLY = ("expired", "cancelled", "declined", "unexpected funds", "rules failed")
@@ -52,12 +54,15 @@ class Ending(Struct, array_like=True, gc=False):
     amount_minor: int = 0
     currency: str = ""
     what: str = ""
+    #: Label of the live room that brought most of the group's seats; empty: none did.
+    room: str = ""
 
 
 class Room(Struct, array_like=True, gc=False):
-    """A live room: seats and groups that its link brought within ROOM_MS."""
+    """A live room in one campaign: seats and groups that its link brought within ROOM_MS."""
 
     label: str
+    campaign: str
     seats: int
     groups: int
     last_ms: int

@@ -12,15 +12,16 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 
 from console.live.board import Board
-from console.pages.actions import Action, BadForm
+from console.live.services import Services
+from console.live.stock import Stocks
 from console.pages.books import BooksChannel
 from console.pages.channels import Channels, Crowded
 from console.pages.health import HealthChannel
-from console.pages.issues import shown_issue
 from console.pages.live import LiveChannel
-from console.pages.repair import Refused, Repairs
-from console.pages.services import Services
 from console.pages.story import StoryChannel
+from console.repair.actions import Action, BadForm
+from console.repair.issues import shown_issue
+from console.repair.repairs import Refused, Repairs
 from console.settings import ConsoleSettings
 from console.web import security
 from console.web.assets import Asset
@@ -51,7 +52,13 @@ class OperatorPages:
     """The pages for operators."""
 
     def __init__(
-        self, settings: ConsoleSettings, board: Board, services: Services, places: Places, operators: Operators | None
+        self,
+        settings: ConsoleSettings,
+        board: Board,
+        services: Services,
+        stocks: Stocks,
+        places: Places,
+        operators: Operators | None,
     ) -> None:
         self._settings = settings
         self._board = board
@@ -61,7 +68,7 @@ class OperatorPages:
         self._repairs = Repairs(services)
         self._assets = {name: Asset(name) for name in ("console.css", "console.js", "mark.svg")}
         self._lives = Channels[tuple[str, str], LiveChannel](
-            MAX_FILTERS, lambda key: LiveChannel(board, services, *key)
+            MAX_FILTERS, lambda key: LiveChannel(board, services, stocks, *key)
         )
         self._stories = Channels[tuple[str, str | None], StoryChannel](
             MAX_STORIES, lambda key: StoryChannel(settings.kafka, board, *key)
@@ -71,6 +78,7 @@ class OperatorPages:
         self._tracing = asyncio.Semaphore(_TRACES)
         board.on_change(self._on_change)
         services.on_change(lambda: self._on_change(0))
+        stocks.on_change(lambda: self._on_change(0))
 
     def application(self) -> web.Application:
         """The application of the listener."""

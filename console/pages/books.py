@@ -14,8 +14,8 @@ from groupbuy.payments.v1.ledger_pb2 import GetBalancesRequest, GetBalancesRespo
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceStub
 
 from console.live.board import Board
+from console.live.services import CALL_S, Services
 from console.pages.live import held_minor
-from console.pages.services import CALL_S, Services
 from console.web.channel import Channel
 from console.web.templates import fragment
 from ops.audit.findings import TITLES, Invariant

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from console.live.board import Board
+from console.live.services import Services
 from console.pages.alerts import ALERT_S, alerts
-from console.pages.services import Services
 from console.web.channel import Channel
 from console.web.templates import fragment
 from eventlog.records.topic_spec import service_of

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from console.live.board import Board, momentum, now_ms, of_campaign
+from console.live.board import Board, fitting, momentum, now_ms
 from console.live.ladder import ladder_of
 from console.live.reports import Card
-from console.pages.services import Services
+from console.live.services import Services
+from console.live.stock import Stocks
 from console.web.channel import Channel
 from console.web.templates import count, fragment
 from ops.amounts import amount
@@ -15,6 +16,9 @@ from ops.watch.folding.summary import Money
 
 #: Groups on the page; the next deadlines come first.
 MAX_CARDS = 48
+#: Campaigns with a filter, those with the most groups, and stock items that are shown.
+MAX_CAMPAIGNS = 12
+MAX_STOCKS = 8
 _MACROS = "macros.html"
 
 
@@ -35,9 +39,10 @@ def held_minor(money: Money) -> int:
 class LiveChannel(Channel):
     """The live page of a campaign or a live room, or of all."""
 
-    def __init__(self, board: Board, services: Services, campaign: str = "", room: str = "") -> None:
+    def __init__(self, board: Board, services: Services, stocks: Stocks, campaign: str = "", room: str = "") -> None:
         super().__init__()
         self._board = board
+        self._stocks = stocks
         self._services = services
         self._campaign = campaign
         self._room = room
@@ -50,17 +55,17 @@ class LiveChannel(Channel):
         forming, total = board.forming(self._campaign, self._room, MAX_CARDS)
         self.set_part("away", self._services.notice())
         self.set_part("tiles", fragment(_MACROS, "tiles", self._tiles(total)))
-        rooms = board.rooms
-        self.set_part(
-            "filters", fragment(_MACROS, "filters", board.campaigns()[:12], rooms, self._campaign, self._room)
-        )
+        campaigns, rooms = board.campaigns()[:MAX_CAMPAIGNS], board.live_rooms(self._campaign, at_ms)
+        self.set_part("filters", fragment(_MACROS, "filters", campaigns, rooms, self._campaign, self._room))
+        levels = self._stocks.of(self._campaign, (name for name, _, _ in campaigns))
+        self.set_part("stock", fragment(_MACROS, "stock", levels[:MAX_STOCKS]))
         self.set_list("groups", self._cards(forming, at_ms))
         self.set_part("more", self._more(total))
         for name, endings, empty in (
             ("completed", board.completed, "No group completed yet."),
             ("failed", board.failed, "Nothing failed."),
         ):
-            found = list(of_campaign(endings, self._campaign))[:10]
+            found = list(fitting(endings, self._campaign, self._room))[:10]
             self.set_part(name, fragment(_MACROS, "endings", found, empty))
 
     def _cards(self, cards: list[Card], at_ms: int) -> list[tuple[str, str]]:

@@ -17,8 +17,9 @@ from groupbuy.payments.v1.decisions_pb2 import OPERATION_REFUND
 from groupbuy.payments.v1.operator_pb2_grpc import OperatorServiceServicer, add_OperatorServiceServicer_to_server
 
 from console.live.board import Board
+from console.live.services import Services
+from console.live.stock import Stocks
 from console.pages.application import OperatorPages
-from console.pages.services import Services
 from console.settings import ConsoleSettings
 from console.web.passwords import Operators
 from console.web.streams import Places
@@ -123,7 +124,7 @@ async def running(operators: Operators | None, streams: int = 5, user: str = "")
     await grpc_server.start()
     settings = ConsoleSettings(insecure=True, payments=f"127.0.0.1:{port}", groups=f"127.0.0.1:{port}")
     board, services = Board(View(1)), Services(settings, None)
-    pages = OperatorPages(settings, board, services, Places(streams), operators)
+    pages = OperatorPages(settings, board, services, Stocks(services), Places(streams), operators)
     headers = basic(user, "right") if user else {}
     async with TestServer(pages.application()) as server, ClientSession(headers=headers) as session:
         yield Site(server, session, board, service, groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +16,9 @@ from console.live import observer as observer_module
 from console.live.board import Board, momentum
 from console.live.ladder import MAX_DOTS, ladder_of
 from console.live.observer import LiveObserver
-from console.live.reports import Ending, Room
+from console.live.reports import ROOM_MS, Ending, Room
+from console.live.services import Services
+from console.live.stock import Stocks
 from console.pages.live import LiveChannel
 from ops.audit.cases import Case
 from ops.audit.findings import Findings
@@ -29,14 +32,17 @@ from tests.unit.console.support import KEY, NOW_MS, TIERS, card, report
 
 
 class NoServices:
-    """Services that all answer."""
+    """Services that all answer, without an inventory."""
+
+    channels: Mapping[str, Any] = {}
 
     def notice(self) -> str:
         return ""
 
 
 def channel(board: Board, campaign: str = "", room: str = "") -> LiveChannel:
-    return LiveChannel(board, NoServices(), campaign, room)  # type: ignore[arg-type]
+    services = cast(Services, NoServices())
+    return LiveChannel(board, services, Stocks(services), campaign, room)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +111,34 @@ def test_an_unchanged_card_is_not_sent_again() -> None:
     assert f"/groups/{KEY.format(1)}" not in frame
 
 
-def test_endings_of_a_campaign() -> None:
+def test_a_campaign_and_a_live_room_have_a_page_of_their_own() -> None:
     board = Board(View(1))
-    endings = [Ending("settled", "a", "mug-1", "mug", NOW_MS), Ending("settled", "b", "hat-1", "hat", NOW_MS)]
-    board.take(report(endings=endings, rooms=[Room("A1B2", 3, 1, NOW_MS)]))
-    page = channel(board, "hat-1")
-    page.update()
-    assert "hat" in page.part("completed") and "mug" not in page.part("completed")
-    assert "live room A1B2" in page.part("filters")
+    endings = [
+        Ending("settled", "a", "mug-1", "mug", NOW_MS),
+        Ending("settled", "b", "hat-1", "hat", NOW_MS, room="A1B2"),
+        Ending("settled", "c", "hat-1", "beret", NOW_MS),
+    ]
+    now_ms = board_module.now_ms()
+    rooms = [
+        Room("A1B2", "hat-1", 3, 1, now_ms),
+        Room("A1B2", "mug-1", 4, 2, now_ms),
+        Room("C3D4", "mug-1", 9, 2, now_ms),
+        Room("E5F6", "hat-1", 9, 2, now_ms - ROOM_MS),
+    ]
+    board.take(report(card(1, campaign="hat-1", room="A1B2"), endings=endings, rooms=rooms))
+    all_, hats, room = channel(board), channel(board, "hat-1"), channel(board, "", "A1B2")
+    both = channel(board, "hat-1", "A1B2")
+    for page in (all_, hats, room, both):
+        page.update()
+        assert "live room E5F6" not in page.part("filters")
+    assert "7 seats, 3 groups" in all_.part("filters") and "live room C3D4" in all_.part("filters")
+    assert "3 seats, 1 group<" in hats.part("filters") and "live room C3D4" not in hats.part("filters")
+    assert "/?campaign=hat-1&amp;room=A1B2" in hats.part("filters")
+    assert "hat" in hats.part("completed") and "beret" in hats.part("completed") and "mug" not in hats.part("completed")
+    for page in (room, both):
+        assert "hat" in page.part("completed") and "beret" not in page.part("completed")
+        assert len(list(page.items("groups"))) == 1
+    assert 'href="/?campaign=hat-1" aria-current="true">live room' in both.part("filters")
 
 
 # --- the fold --------------------------------------------------------------------------------------------------------
@@ -187,7 +213,7 @@ def test_records_become_a_card_without_anybodys_id() -> None:
     assert (made.product, made.taken, made.confirmed, made.opened_ms) == ("mug", 2, 0, NOW_MS)
     assert made.joins == (NOW_MS, NOW_MS)
     assert found.touched == [KEY.format(1)]
-    assert [(room.seats, room.groups) for room in found.rooms] == [(1, 1)]
+    assert [(room.campaign, room.seats, room.groups) for room in found.rooms] == [("mug-1", 1, 1)]
     assert made.room == found.rooms[0].label
     assert "secret" not in repr(found)
 
@@ -208,6 +234,16 @@ def test_a_closed_group_leaves_and_is_an_ending() -> None:
     found = log.end_round()
     assert found.gone == [KEY.format(1)]
     assert [(one.kind, one.members, one.product) for one in found.endings] == [("expired", 1, "mug")]
+
+
+def test_the_ending_of_a_group_names_its_live_room() -> None:
+    log = Log()
+    log.decide(opened(), seat("o1"), seat("o2", inviter="secret-host"))
+    room = log.end_round().cards[0].room
+    log.decide(g.GroupEvent(completed=g.GroupCompleted(tier_members=2, unit_price_minor=8_900, orders=["o1", "o2"])))
+    assert [one.room for one in log.end_round().endings] == [room] and room
+    log.decide(g.GroupEvent(settled=g.GroupSettled(settled=2)))
+    assert [one.room for one in log.end_round().endings] == [room]
 
 
 def test_payments_that_fail_are_endings() -> None:

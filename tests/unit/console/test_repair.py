@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_REFUND
 
-from console.pages.actions import BadForm, actions, request_of
+from console.repair.actions import BadForm, actions, request_of
 from console.web.passwords import Operators, line
 from tests.unit.console.pages_site import CUSTOMER, FORM, GROUP, PAYMENT, Site, basic, running
 

@@ -20,6 +20,8 @@ from console.web.templates import fragment
 
 log = logging.getLogger(__name__)
 
+#: The name of the channel to the inventory service.
+INVENTORY = "inventory"
 #: Seconds between two attempts to open a health stream.
 _RETRY_S = 0.3
 #: Deadline of a call, in seconds.
@@ -27,7 +29,7 @@ CALL_S = 3.0
 
 
 class Services:
-    """The groups and the payments service, with the console's own identity."""
+    """The groups and the payments service, and the inventory service if it has an address."""
 
     def __init__(self, settings: ConsoleSettings, files: CertificateFiles | None) -> None:
         """Connects on first use."""
@@ -36,6 +38,8 @@ class Services:
             "groups": RotatingChannel(settings.groups, files, settings.groups_identity, made),
             "payments": RotatingChannel(settings.payments, files, settings.payments_identity, made),
         }
+        if settings.inventory:
+            self.channels[INVENTORY] = RotatingChannel(settings.inventory, files, settings.inventory_identity, made)
         #: Whether each service answers, since the first answer or failure.
         self.serving: dict[str, bool] = {}
         self._listeners: list[Callable[[], None]] = []

@@ -23,9 +23,9 @@ from groupbuy.groups.v1.groups_pb2 import GetGroupRequest, Group
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.operator_pb2 import ListIssuesRequest, ListIssuesResponse
 
-from console.pages.actions import CANCEL, GROUPS, OPERATORS, Action, BadForm, actions, request_of, response_class, rows
-from console.pages.cancelling import events_of, refusal_of
-from console.pages.services import CALL_S, Services
+from console.live.services import CALL_S, Services
+from console.repair.actions import CANCEL, GROUPS, OPERATORS, Action, BadForm, actions, request_of, response_class, rows
+from console.repair.cancelling import events_of, refusal_of
 from ops.log.anonymous import nameless
 from ops.log.describe import event_line
 

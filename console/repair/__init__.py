@@ -1,0 +1,1 @@
+"""Repairs by operators: the forms of the actions, their previews, and what is not finished."""
