@@ -93,7 +93,8 @@ async def reset_flood(site: Site, size: float) -> Outcome:
     until = time.monotonic() + 6.0 * size
     while time.monotonic() < until:
         try:
-            peer = await Peer.connect(site.endpoints["orders"], tls, source="127.0.0.3")
+            async with asyncio.timeout(1.0):
+                peer = await Peer.connect(site.endpoints["orders"], tls, source="127.0.0.3")
         except (OSError, ssl.SSLError):
             outcome.tried += 1
             outcome.refused += 1
