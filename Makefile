@@ -15,7 +15,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch images compose-test console-test upgrade-test restore-test day docs audit topics certificates format proto lock wheels install-matrix release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch bench-peers images compose-test console-test upgrade-test restore-test day docs audit topics certificates format proto lock wheels install-matrix release clean
 
 # Make reads options itself: `make up --keep` means its own --keep-going.
 ifneq ($(filter up,$(MAKECMDGOALS)),)
@@ -96,7 +96,7 @@ chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: s
 drills: $(READY) ## causes each alert on a real system with a real Prometheus, and sees it fire and end; ARGS="--only Name"
 	$(BIN)/python -m tests.drills.run $(ARGS)
 
-bench: bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch ## all benchmarks; each prints its figures as JSON and fails where its claim does
+bench: bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch bench-peers ## all benchmarks; each prints its figures as JSON and fails where its claim does
 
 bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with RocksDB; ARGS="--flame" keeps a flame graph; ROUTER=1: the router alone
 	$(BIN)/python -m bench.fold $(if $(ROUTER),--router) $(ARGS)
@@ -118,6 +118,9 @@ bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--s
 
 bench-watch: $(READY) ## records a second that `groupbuy-ops watch` folds from generated logs; ARGS="--groups n --workers n"
 	$(BIN)/python -m bench.watch $(ARGS)
+
+bench-peers: $(READY) ## the same simple fold on our kernel, Kafka Streams and Quix Streams; needs Java and Maven; ARGS="--facts n --turns n"
+	$(BIN)/python -m bench.peers $(ARGS)
 
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
