@@ -203,6 +203,8 @@ PAYMENT: Mapping[str, Callable[[Any], str]] = {
     "ledger_adjusted": _money("LEDGER ADJUSTED by {}"),
     "operator_acted": _operator_acted,
     "hold_lost": lambda e: f"{short(e.order)}: the hold was lost while the group formed: {e.reason}",
+    "hold_check_requested": _requested,
+    "hold_checked": lambda e: f"{short(e.order)}: the hold was checked",
     "capture_at_risk": lambda e: f"{short(e.order)}: NOT CAPTURED, the hold ends at {clock(e.capture_before_ms)}",
     "call_given_up": lambda e: f"{short(e.order)}: {_operation(e.operation)} GIVEN UP ({e.error})",
     "returned_outside": _money("{} returned by other means"),

@@ -42,9 +42,8 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     received = NotificationMeter(notifications.providers)
     ingest = WebhookIngest(notifications, publisher, wall_clock_ms, received.count)
     webhooks = WebhookServer(settings.webhook_listen, ingest.ingest, providers.health if settings.insecure else None)
-    sequencer = Sequencer(
-        topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentInboxMapper(), connection
-    )
+    mapper = PaymentInboxMapper(check_holds_after_ms=int(settings.check_holds_after_hours * 3_600_000))
+    sequencer = Sequencer(topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, mapper, connection)
     event_log = EventLog("services.payments.events", settings.event_lines_per_second)
     decider = payment_decider(connection, DecisionEventLog(event_log, business_events))
     calls = ProviderMeter(providers.health(), lambda method: providers.provider_for(method).name)

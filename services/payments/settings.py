@@ -62,6 +62,9 @@ class PaymentsSettings(ServiceSettings):
     #: Returns of unexpected funds that a process makes in one hour by itself; an operator approves further ones. 0:
     #: none, for instance after a log was restored to an earlier time.
     returns_per_hour: int = Field(default=60, ge=0)
+    #: Hours after which the hold of a seat is checked at the provider, 15 minutes before its group's deadline.
+    #: A hold that ended costs the member its seat while others can still join. 0: no hold is checked.
+    check_holds_after_hours: float = Field(default=24.0, ge=0)
     #: Seconds that a provider may take for one attempt of a call; all attempts together get twice as long.
     call_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     #: Address of the simulated provider, which moves no money. Empty: its payment methods, card_ and wallet_, are

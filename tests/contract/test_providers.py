@@ -66,6 +66,25 @@ async def test_a_captured_hold_is_not_voided(holding: Rig) -> None:
     assert await accounts(rig) == (8900, 8900, 0, 0, 0)
 
 
+async def test_a_check_reads_the_state_of_a_hold_and_moves_no_money(holding: Rig) -> None:
+    rig = holding
+    hold = await hold_of(rig, rig.ok)
+    check = call_of(d.OPERATION_CHECK, rig.ok, hold=hold)
+    held = await perform(rig, check)
+    assert (held.operation, held.authorised.hold, held.authorised.amount_minor) == (d.OPERATION_CHECK, hold, 8900)
+    assert await accounts(rig) == (8900, 0, 0, 0, 8900)
+    await perform(rig, call_of(d.OPERATION_VOID, rig.ok, hold=hold))
+    assert (await perform(rig, check)).voided.hold == hold
+
+
+async def test_a_check_finds_a_captured_hold(holding: Rig) -> None:
+    rig = holding
+    hold = await hold_of(rig, rig.ok)
+    await perform(rig, call_of(d.OPERATION_CAPTURE, rig.ok, hold=hold, minor=6900))
+    outcome = await perform(rig, call_of(d.OPERATION_CHECK, rig.ok, hold=hold))
+    assert outcome.captured == captured(hold, 6900)
+
+
 async def test_refunds_do_not_exceed_the_captured_amount(holding: Rig) -> None:
     rig = holding
     hold = await hold_of(rig, rig.ok)

@@ -29,7 +29,7 @@ from tests.scenarios.scenario import Encodable, Scenario
 
 START_MS = 1_700_000_000_000
 STEP_MS = 10
-AUTHORISE, SALE = pb.OPERATION_AUTHORISE, pb.OPERATION_SALE
+AUTHORISE, SALE, CHECK = pb.OPERATION_AUTHORISE, pb.OPERATION_SALE, pb.OPERATION_CHECK
 CAPTURE, VOID, REFUND = pb.OPERATION_CAPTURE, pb.OPERATION_VOID, pb.OPERATION_REFUND
 
 
@@ -174,6 +174,10 @@ def describe(event: PaymentEvent) -> str:
     match kind:
         case "hold_requested" | "capture_requested" | "void_requested" | "refund_requested" | "call_retried":
             text = "noted" if kind == "void_requested" and not body.call.hold else _call(body.call)
+        case "hold_check_requested":
+            text = _call(body.call)
+        case "hold_checked":
+            text = "ended" if body.ended else ""
         case "captured":
             text = f"{body.hold} {body.amount_minor} released {body.released_minor}"
         case "hold_authorised" | "voided" | "hold_lapsed":

@@ -34,7 +34,16 @@ _NAMES = {
 }
 _BODIES = {name: body for body, name in _NAMES.items()}
 _LEADS_TO = {row: [_BODIES[name] for name in found] for row, found in ROWS.items()}
-_WITH_CALL = frozenset({"hold_requested", "capture_requested", "void_requested", "refund_requested", "call_retried"})
+_WITH_CALL = frozenset(
+    {
+        "hold_requested",
+        "capture_requested",
+        "void_requested",
+        "refund_requested",
+        "call_retried",
+        "hold_check_requested",
+    }
+)
 _OF_THE_GROUP = frozenset({"seat_reserved", "settlement_requested", "release_requested"})
 
 

@@ -85,7 +85,7 @@ def test_payments_gets_copies_of_the_events_that_it_uses_and_of_no_other(kind: s
     if copied is None:
         whole = decode(PaymentInput(group_decision=value).SerializeToString()).body
         assert isinstance(whole, GroupDecision)
-        assert list(on_group_decision(GroupPayments(GROUP), whole)) == []
+        assert list(on_group_decision(GroupPayments(GROUP), whole, 0)) == []
         return
     assert kind in {"seat_reserved", "settlement_requested", "release_requested"}
     message = PaymentInput.FromString(copied)

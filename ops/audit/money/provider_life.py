@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_REFUND, Operation
 
 from ops.audit.findings import Invariant
-from ops.audit.money.holds import Dispute, Hold, Owed, Payment
+from ops.audit.money.holds import Dispute, Hold, Intent, Owed, Payment
 from ops.audit.money.refunds import Refunds, owed_key
 
 #: In Payment.references: an operator released the member instead of charging it.
@@ -235,6 +235,26 @@ class ProviderLife(Refunds):
         self._payment(event.order).alarms[name] = event.error or "given up"
         self._alarm(event.order, f"{name} {event.attempt} is not retried: {event.error}")
 
+    def _hold_check_requested(self, event: Any) -> None:
+        call = event.call
+        payment = self._payment(call.order)
+        hold = payment.holds.get(call.hold)
+        if payment.intent is not Intent.HOLD or call.hold != payment.hold or hold is None or not hold.open:
+            what = f"a check of hold {call.hold} is requested, which is not open or no longer needed"
+            self._violation(Invariant.HELD_IS_ACCOUNTED_FOR, what, call.order)
+
+    def _hold_checked(self, event: Any) -> None:
+        if event.ended:
+            self._ended.append((event.order, event.hold))
+
+    def _check_ended(self) -> None:
+        """Holds that a check found ended are ended by the same decision."""
+        for order, name in self._ended:
+            hold = self._payment(order).holds.get(name)
+            if hold is not None and hold.open and not hold.suspense:
+                what = f"a check found hold {name} ended, and {hold.open} count as held"
+                self._violation(Invariant.HELD_IS_ACCOUNTED_FOR, what, order)
+
     def _nothing(self, event: Any) -> None:
         """The event changes neither money nor alarms."""
 
@@ -257,6 +277,8 @@ class ProviderLife(Refunds):
         "suspense_kept": _suspense_kept,
         "ledger_adjusted": _ledger_adjusted,
         "hold_lost": _nothing,
+        "hold_check_requested": _hold_check_requested,
+        "hold_checked": _hold_checked,
         "capture_at_risk": _capture_at_risk,
         "call_given_up": _call_given_up,
     }

@@ -18,8 +18,8 @@ class Refunds:
     """The payments of one group, and their refunds."""
 
     __slots__ = (
-        "_at_ms", "_cause", "_commands", "_findings", "_reached", "_reversed", "acted", "chain", "faulted", "key",
-        "payments", "proposals", "rules_version",
+        "_at_ms", "_cause", "_commands", "_ended", "_findings", "_reached", "_reversed", "acted", "chain", "faulted",
+        "key", "payments", "proposals", "rules_version",
     )  # fmt: skip
 
     def __init__(self, key: str, findings: Findings) -> None:
@@ -41,6 +41,7 @@ class Refunds:
         # hold and refund of refunds that came back; and the operators' actions that were done.
         self._reached: dict[tuple[str, str], int] = {}
         self._reversed: list[tuple[str, str, str]] = []
+        self._ended: list[tuple[str, str]] = []
         self._commands: set[str] = set()
 
     def _violation(self, invariant: Invariant, what: str, order: str = "") -> None:

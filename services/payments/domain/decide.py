@@ -16,12 +16,13 @@ from groupbuy.payments.v1.inbox_pb2 import OperatorCommand, PaymentInput, Provid
 
 from services.payments.domain import provider_events, rules_version
 from services.payments.domain.errors import UnknownInput
-from services.payments.domain.model import COUNTERS, GroupPayments
+from services.payments.domain.model import GroupPayments
 from services.payments.domain.on_group_event import on_group_decision
 from services.payments.domain.on_operator_command import on_operator_command
 from services.payments.domain.on_provider_result import on_provider_result
 from services.payments.domain.on_refund_command import on_refund_command
 from services.payments.domain.on_timer import fire_due_timers, retry_due_calls
+from services.payments.domain.provider_calls import OPERATIONS
 from services.payments.domain.provider_news import NEWS
 
 Input: TypeAlias = GroupDecision | ProviderOutcome | RefundCommand | OperatorCommand | Tick
@@ -34,12 +35,15 @@ class Command:
     body: Input
     #: The version of the rules that it selects, if it is the first input of its group.
     rules_version: int = rules_version.FIRST
+    #: Age from which holds are checked before their group closes, in milliseconds; 0: they are not.
+    check_holds_after_ms: int = 0
 
 
 def decode(value: bytes) -> Command:
     """The content of a PaymentInput, parsed once. Raises DecodeError and UnknownInput."""
     record = PaymentInput.FromString(value)
-    return Command(_body(record), rules_version.check(record.rules_version or rules_version.FIRST))
+    selects = rules_version.check(record.rules_version or rules_version.FIRST)
+    return Command(_body(record), selects, record.check_holds_after_ms)
 
 
 def _body(record: PaymentInput) -> Input:
@@ -69,7 +73,7 @@ def _provider_result(outcome: ProviderOutcome) -> ProviderOutcome:
     kind = outcome.WhichOneof("result")
     if kind is None:
         raise UnknownInput(f"order {outcome.order}: an outcome without a result that this build knows")
-    if outcome.operation not in COUNTERS and kind not in NEWS:
+    if outcome.operation not in OPERATIONS and kind not in NEWS:
         raise UnknownInput(f"order {outcome.order}: an outcome of unknown operation {outcome.operation}")
     return outcome
 
@@ -83,30 +87,31 @@ def _operator(command: OperatorCommand) -> OperatorCommand:
 def decide(payments: GroupPayments, command: Command, at_ms: int) -> Iterator[PaymentEvent]:
     """Events that follow from an input at a time in milliseconds since the epoch. Raises Impossible."""
     if payments.rules_version or command.rules_version == rules_version.FIRST:
-        return _decide(payments, command.body, at_ms)
+        return _decide(payments, command, at_ms)
     return _decide_first(payments, command, at_ms)
 
 
 def _decide_first(payments: GroupPayments, command: Command, at_ms: int) -> Iterator[PaymentEvent]:
     """The first decision of a group begins with the version of its rules. An input without events selects none."""
     selected = False
-    for event in _decide(payments.under(command.rules_version), command.body, at_ms):
+    for event in _decide(payments.under(command.rules_version), command, at_ms):
         if not selected:
             selected = True
             yield provider_events.rules_selected(command.rules_version)
         yield event
 
 
-def _decide(payments: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
+def _decide(payments: GroupPayments, command: Command, at_ms: int) -> Iterator[PaymentEvent]:
     """Retries that are due come after the input: a result that arrives at that moment saves the call."""
-    if isinstance(command, ProviderOutcome):
-        yield from on_provider_result(payments, command, at_ms)
-    elif isinstance(command, GroupDecision):
-        yield from on_group_decision(payments, command)
-    elif isinstance(command, RefundCommand):
-        yield from on_refund_command(payments, command)
-    elif isinstance(command, OperatorCommand):
-        yield from on_operator_command(payments, command, at_ms)
+    body = command.body
+    if isinstance(body, ProviderOutcome):
+        yield from on_provider_result(payments, body, at_ms)
+    elif isinstance(body, GroupDecision):
+        yield from on_group_decision(payments, body, at_ms, command.check_holds_after_ms)
+    elif isinstance(body, RefundCommand):
+        yield from on_refund_command(payments, body)
+    elif isinstance(body, OperatorCommand):
+        yield from on_operator_command(payments, body, at_ms)
     yield from retry_due_calls(payments, at_ms)
     if payments.timers:
         yield from fire_due_timers(payments, at_ms)

@@ -11,7 +11,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, ProviderCall
 
 from services.payments.domain.errors import AmountOutOfRange
-from services.payments.domain.model import SALE_PREFIX, Call, Payment, Record
+from services.payments.domain.model import CHECK, SALE_PREFIX, Call, Payment, Record
 
 #: The largest amount that the log can hold, in minor units.
 MAX_MINOR = (1 << 63) - 1
@@ -202,9 +202,10 @@ def _fill(
     made.refund = refund
 
 
-def hold_requested(seat: SeatReserved, attempt: int) -> PaymentEvent:
+def hold_requested(seat: SeatReserved, attempt: int, check_at_ms: int = 0) -> PaymentEvent:
     """Authorise the amount of a seat, or take it where the payment method has no holds."""
     event = PaymentEvent()
+    event.hold_requested.check_at_ms = check_at_ms
     call = event.hold_requested.call
     call.order = seat.order
     sale = seat.payment_method.startswith(SALE_PREFIX)
@@ -234,6 +235,16 @@ def capture_requested(order: str, payment: Payment, amount: int) -> PaymentEvent
     operation = pb.OPERATION_CAPTURE
     call = event.capture_requested.call
     _fill(call, order, payment, operation, payment.next_attempt(operation), amount, payment.currency, payment.hold)
+    return event
+
+
+def hold_check_requested(order: str, payment: Payment) -> PaymentEvent:
+    """Ask for the state of the order's hold."""
+    event = PaymentEvent()
+    operation, attempt = CHECK
+    held = payment.holds[payment.hold].held
+    call = event.hold_check_requested.call
+    _fill(call, order, payment, operation, attempt, held, payment.currency, payment.hold)
     return event
 
 

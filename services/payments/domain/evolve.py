@@ -16,7 +16,7 @@ from services.payments.domain.evolve_holds import FOLDS as HOLDS
 from services.payments.domain.evolve_provider_life import FOLDS as PROVIDER_LIFE
 from services.payments.domain.evolve_provider_life import fold_action
 from services.payments.domain.evolve_refunds import FOLDS as REFUNDS
-from services.payments.domain.model import GroupPayments, Payment, Record, reopened
+from services.payments.domain.model import CHECK, GroupPayments, Intent, Payment, Record, reopened
 from services.payments.domain.provider_life import TimerKind, owed_key
 from services.payments.domain.rules_version import FIRST
 
@@ -48,6 +48,11 @@ def evolve(payments: GroupPayments, event: PaymentEvent) -> None:
         heapq.heappush(payments.timers, timer)
     elif kind == "suspense_recorded" and body.return_at_ms:
         heapq.heappush(payments.timers, (body.return_at_ms, order, int(TimerKind.SUSPENSE), body.hold))
+    elif kind == "hold_authorised" and payment.check_at_ms:
+        heapq.heappush(payments.timers, (payment.check_at_ms, order, int(TimerKind.CHECK), body.hold))
+    if payment.calls and (payment.intent is not Intent.HOLD or payment.declined):
+        # What the group wants does not depend on the check any more.
+        payment.calls.pop(CHECK, None)
     if payment.finished():
         payments.orders[order] = payment.to_record()
     payments.drop_stale_retries()
@@ -62,5 +67,14 @@ def _open(orders: dict[str, Record | Payment], order: str) -> Payment:
 
 
 #: Events that hold a whole call, and the order in it.
-_WITH_CALL = frozenset({"hold_requested", "capture_requested", "void_requested", "refund_requested", "call_retried"})
+_WITH_CALL = frozenset(
+    {
+        "hold_requested",
+        "capture_requested",
+        "void_requested",
+        "refund_requested",
+        "call_retried",
+        "hold_check_requested",
+    }
+)
 _FOLDS: dict[str, Fold] = {**CALLS, **HOLDS, **REFUNDS, **PROVIDER_LIFE}

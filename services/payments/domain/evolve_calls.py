@@ -15,8 +15,9 @@ from services.payments.domain.provider_life import NEVER_MS
 def add_call(payment: Payment, made: ProviderCall) -> Call:
     """Adds a pending call."""
     operation, attempt = made.operation, made.attempt
-    counter = COUNTERS[operation]
-    setattr(payment, counter, max(getattr(payment, counter), attempt))
+    counter = COUNTERS.get(operation)
+    if counter is not None:
+        setattr(payment, counter, max(getattr(payment, counter), attempt))
     call = Call(operation, attempt, made.amount_minor, made.hold, made.refund, approved=made.approved)
     payment.calls[operation, attempt] = call
     return call

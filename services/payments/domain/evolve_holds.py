@@ -23,6 +23,7 @@ def _hold_requested(payment: Payment, body: pb.HoldRequested) -> None:
         payment.method = made.payment_method
         payment.customer = made.customer
         payment.hold_until_ms = made.hold_until_ms
+        payment.check_at_ms = body.check_at_ms
     else:
         payment.renewed = True
         payment.intent = Intent.CAPTURE
@@ -48,6 +49,15 @@ def _hold_authorised(payment: Payment, body: pb.HoldAuthorised) -> None:
     else:
         hold.held = body.amount_minor
         hold.capture_before_ms = body.capturable_until_ms
+
+
+def _hold_check_requested(payment: Payment, body: pb.HoldCheckRequested) -> None:
+    payment.check_at_ms = 0
+    add_call(payment, body.call)
+
+
+def _hold_checked(payment: Payment, body: pb.HoldChecked) -> None:
+    payment.calls.pop((pb.OPERATION_CHECK, body.attempt), None)
 
 
 def _decline(payment: Payment, reason: str) -> None:
@@ -149,6 +159,8 @@ FOLDS: dict[str, Callable[[Payment, Any], None]] = {
     "action_required": _action_required,
     "hold_authorised": _hold_authorised,
     "hold_declined": _hold_declined,
+    "hold_check_requested": _hold_check_requested,
+    "hold_checked": _hold_checked,
     "capture_requested": _capture_requested,
     "captured": _captured,
     "capture_declined": _capture_declined,

@@ -20,6 +20,8 @@ SALE_PREFIX = "wallet_"
 HOLD_OPENING = frozenset({pb.OPERATION_AUTHORISE, pb.OPERATION_SALE})
 #: Operations that end a hold.
 HOLD_ENDING = frozenset({pb.OPERATION_CAPTURE, pb.OPERATION_VOID})
+#: Name of the check of an order's hold among its pending calls: it is made once.
+CHECK = (pb.OPERATION_CHECK, 1)
 
 #: The field that counts an operation's attempts. An order has either authorisations or sales, so they share one.
 COUNTERS = {

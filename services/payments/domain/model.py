@@ -16,6 +16,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation
 
 from services.payments.domain.holds import (
+    CHECK,
     COUNTERS,
     HOLD_ENDING,
     HOLD_OPENING,
@@ -42,6 +43,7 @@ from services.payments.domain.provider_life import (
 
 #: The parts of the state are in holds.py; the rules import them from here.
 __all__ = [
+    "CHECK",
     "COUNTERS",
     "HOLD_ENDING",
     "HOLD_OPENING",
@@ -151,6 +153,8 @@ class Payment(Record, array_like=True, tag=1):
     calls: dict[tuple[Operation.ValueType, int], Call] = msgspec.field(default_factory=dict)
     #: Sums that are due to the customer and that the provider refused to return, by `owed_key`.
     debts: dict[str, Owed] = msgspec.field(default_factory=dict)
+    #: When the order's hold is checked; 0: it is not, or was.
+    check_at_ms: int = 0
 
     def knows(self, hold: str) -> bool:
         """Whether money of this hold was ever booked here, or its end was requested."""
@@ -344,6 +348,8 @@ class GroupPayments(msgspec.Struct, array_like=True):
             debt = payment.debts.get(name)
             return debt is not None and debt.next_ms == at_ms
         hold = payment.holds.get(name)
+        if kind == TimerKind.CHECK:
+            return payment.check_at_ms == at_ms and payment.intent is Intent.HOLD and hold is not None and hold.held > 0
         return hold is not None and hold.suspense > 0 and hold.return_at_ms == at_ms
 
     def due_ms(self) -> int | None:

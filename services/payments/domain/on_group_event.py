@@ -14,12 +14,19 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import GroupPayments, Intent, Payment
+from services.payments.domain.model import SALE_PREFIX, GroupPayments, Intent, Payment
 from services.payments.domain.next_steps import next_steps
 
+#: Groups ask for holds that last this long after their deadline.
+SETTLING_MS = 86_400_000
+#: Time before the deadline at which an old hold is checked.
+CHECK_BEFORE_MS = 900_000
 
-def on_group_decision(payments: GroupPayments, decision: GroupDecision) -> Iterator[PaymentEvent]:
-    """Handles the events of a group decision in order.
+
+def on_group_decision(
+    payments: GroupPayments, decision: GroupDecision, at_ms: int, check_holds_after_ms: int = 0
+) -> Iterator[PaymentEvent]:
+    """Handles the events of a group decision in order. Holds of an age are checked before their group closes; 0: none.
 
     Raises the first Impossible after all events: an error in one order does not stop the purchase of the others.
     """
@@ -30,7 +37,11 @@ def on_group_decision(payments: GroupPayments, decision: GroupDecision) -> Itera
         if react is None:
             continue
         try:
-            yield from react(payments, getattr(event, str(kind)))
+            if kind == "seat_reserved" and check_holds_after_ms and payments.rules_version > 1:
+                seat = event.seat_reserved
+                yield from _seat_reserved(payments, seat, _check_at_ms(seat, at_ms, check_holds_after_ms))
+            else:
+                yield from react(payments, getattr(event, str(kind)))
         except Impossible as error:
             failed = failed or error
     if failed is not None:
@@ -42,13 +53,20 @@ def concerns_payments(decision: GroupDecision) -> bool:
     return any(event.WhichOneof("body") in _REACTIONS_OR_UNKNOWN for event in decision.events)
 
 
-def _seat_reserved(payments: GroupPayments, seat: SeatReserved) -> Iterator[PaymentEvent]:
+def _check_at_ms(seat: SeatReserved, at_ms: int, after_ms: int) -> int:
+    """When the hold of a seat is checked; 0: it is younger at that time, or there is no hold."""
+    check_at_ms = seat.hold_until_ms - SETTLING_MS - CHECK_BEFORE_MS
+    held = not seat.payment_method.startswith(SALE_PREFIX)
+    return check_at_ms if held and check_at_ms - at_ms >= after_ms else 0
+
+
+def _seat_reserved(payments: GroupPayments, seat: SeatReserved, check_at_ms: int = 0) -> Iterator[PaymentEvent]:
     record = payments.orders.get(seat.order)
     if record is not None and record.intent is not Intent.NONE:
         return
     if seat.hold_amount_minor <= 0:
         raise Impossible(f"order {seat.order}: the amount to hold is {seat.hold_amount_minor}")
-    yield events.hold_requested(seat, 1 if record is None else record.hold_attempts + 1)
+    yield events.hold_requested(seat, 1 if record is None else record.hold_attempts + 1, check_at_ms)
 
 
 def _settlement_requested(payments: GroupPayments, wanted: SettlementRequested) -> Iterator[PaymentEvent]:

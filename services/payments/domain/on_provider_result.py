@@ -20,7 +20,14 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain import events, late_results, provider_news, refund_results, unexpected_funds
+from services.payments.domain import (
+    events,
+    late_results,
+    provider_events,
+    provider_news,
+    refund_results,
+    unexpected_funds,
+)
 from services.payments.domain.model import HOLD_ENDING, HOLD_OPENING, Call, GroupPayments, Intent, Payment
 from services.payments.domain.next_steps import next_steps
 from services.payments.domain.on_timer import (
@@ -77,7 +84,8 @@ def on_provider_result(payments: GroupPayments, outcome: ProviderOutcome, at_ms:
 def _on_pending_call(
     payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, kind: str, at_ms: int
 ) -> Iterator[PaymentEvent]:
-    yield from _HANDLERS[kind](payments, payment, call, outcome, at_ms)
+    handlers = _CHECK_HANDLERS if call.operation == pb.OPERATION_CHECK else _HANDLERS
+    yield from handlers[kind](payments, payment, call, outcome, at_ms)
     if payment.calls.get((call.operation, call.attempt)) is call and not call.retry_at_ms:
         error, alarm = f"unexpected answer: {kind}", payments.rules_version > 1 and kind == "refunded"
         yield from defer_or_give_up(payments, outcome.order, payment, call, at_ms, error, alarm=alarm)
@@ -276,4 +284,55 @@ _HANDLERS: dict[str, Handler] = {
     "hold_gone": _hold_ended,
     "retry_later": _retry_later,
     "not_possible": _not_possible,
+}
+
+
+# Results of the check of a hold -------------------------------------------------------------------------------------
+
+
+def _checked(
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+) -> Iterator[PaymentEvent]:
+    """The hold is open, or the provider says nothing of it that could be acted on."""
+    yield provider_events.hold_checked(outcome.order, call, ended=False)
+
+
+def _checked_ended(
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+) -> Iterator[PaymentEvent]:
+    yield provider_events.hold_checked(outcome.order, call, ended=True)
+    voided = outcome.HasField("voided")
+    yield from provider_news.hold_ended(outcome.order, payment, call.hold, voided=voided)
+
+
+def _check_later(
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+) -> Iterator[PaymentEvent]:
+    """The check is retried until the group closes. A wrong key raises its alarm at the calls that move money."""
+    if not call.retry_at_ms:
+        body = outcome.not_possible if outcome.HasField("not_possible") else outcome.retry_later
+        yield defer(outcome.order, call, at_ms, body.error, retry_after_ms=body.after_ms)
+
+
+def _checked_captured(
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+) -> Iterator[PaymentEvent]:
+    order, body = outcome.order, outcome.captured
+    yield provider_events.hold_checked(order, call, ended=True)
+    amount = body.amount_minor or call.amount
+    yield from unexpected_funds.on_captured(payments, order, call.hold, amount, body.currency, at_ms=at_ms)
+
+
+#: A result that is not final leaves the check pending, as every call.
+_CHECK_HANDLERS: dict[str, Handler] = {
+    "authorised": _checked,
+    "action_required": _checked,
+    "declined": _checked,
+    "captured": _checked_captured,
+    "voided": _checked_ended,
+    "refunded": _checked,
+    "absent": _checked,
+    "hold_gone": _checked_ended,
+    "retry_later": _check_later,
+    "not_possible": _check_later,
 }

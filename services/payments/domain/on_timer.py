@@ -86,7 +86,7 @@ def defer_or_give_up(
 
 
 def fire_due_timers(payments: GroupPayments, at_ms: int) -> Iterator[PaymentEvent]:
-    """Requests the refunds of owed sums and the returns of suspense that are due."""
+    """Requests the refunds of owed sums, the returns of suspense and the checks of holds that are due."""
     for _ in range(RETRIES_BATCH):
         if not payments.timers or payments.timers[0][0] > at_ms:
             return
@@ -96,6 +96,8 @@ def fire_due_timers(payments: GroupPayments, at_ms: int) -> Iterator[PaymentEven
             return
         if kind == TimerKind.OWED:
             yield from owed.request(order, payment, payment.debts[name])
+        elif kind == TimerKind.CHECK:
+            yield events.hold_check_requested(order, payment)
         else:
             yield unexpected_funds.request_return(order, payment, name)
         yield from next_steps(payments, order)

@@ -11,6 +11,7 @@ _OPERATION_NAMES = {
     pb.OPERATION_CAPTURE: "capture",
     pb.OPERATION_VOID: "void",
     pb.OPERATION_REFUND: "refund",
+    pb.OPERATION_CHECK: "check",
 }
 #: Operations that are calls.
 OPERATIONS = frozenset(_OPERATION_NAMES)
@@ -40,6 +41,8 @@ def calls_of(decision: PaymentDecision) -> list[ProviderCall]:
                     continue
             case "refund_requested":
                 call = event.refund_requested.call
+            case "hold_check_requested":
+                call = event.hold_check_requested.call
             case "call_retried":
                 call = event.call_retried.call
             case "call_deferred" | "call_given_up" as kind:

@@ -174,6 +174,17 @@ def paid_out(order: str, news: OutcomePaidOut, currency: str) -> PaymentEvent:
 # Holds and calls ----------------------------------------------------------------------------------------------------
 
 
+def hold_checked(order: str, call: Call, *, ended: bool) -> PaymentEvent:
+    """The check of a hold ended."""
+    event = PaymentEvent()
+    body = event.hold_checked
+    body.order = order
+    body.hold = call.hold
+    body.attempt = call.attempt
+    body.ended = ended
+    return event
+
+
 def hold_lost(order: str, hold: str, reason: str) -> PaymentEvent:
     """The order's hold ended while its group formed."""
     event = PaymentEvent()

@@ -24,6 +24,8 @@ class TimerKind(IntEnum):
     OWED = 0
     #: The return of money in suspense is requested.
     SUSPENSE = 1
+    #: A hold is checked before its group closes.
+    CHECK = 2
 
 
 #: When, order, kind, and the owed key or the hold.

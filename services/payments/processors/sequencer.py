@@ -1,6 +1,7 @@
 """Copies the group decisions that concern payments into the payment inbox, byte for byte. It decides nothing.
 
-Each copy is stamped with the version of the rules that a group without payments gets.
+Each copy is stamped with the version of the rules that a group without payments gets, and with the age from which holds
+are checked, since a setting that decides has to be in the log.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
 class PaymentInboxMapper:
     """Maps group decisions to records of the payment inbox."""
 
-    def __init__(self, rules_version: int = CURRENT) -> None:
-        """`rules_version` is that of new groups."""
-        self._stamp = PaymentInput(rules_version=rules_version).SerializeToString()
+    def __init__(self, rules_version: int = CURRENT, check_holds_after_ms: int = 0) -> None:
+        """`rules_version` is that of new groups. Holds of this age are checked before their group closes; 0: none."""
+        stamp = PaymentInput(rules_version=rules_version, check_holds_after_ms=check_holds_after_ms)
+        self._stamp = stamp.SerializeToString()
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         """See InboxMapper."""

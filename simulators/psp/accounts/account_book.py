@@ -220,6 +220,8 @@ class AccountBook:
 
     def _answer(self, request: Request, at_ms: int) -> pb.CallResult:
         if isinstance(request, pb.LookUpRequest):
+            if request.hold:
+                return holds.state_of(self.load(request.hold), request.key, at_ms)
             return self.look_up(request.key)
         if isinstance(request, pb.ConfirmRequest):
             return self._confirm(request, at_ms)

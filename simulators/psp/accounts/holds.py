@@ -212,6 +212,24 @@ def authorise(
     return hold, pending
 
 
+#: Answers about the state of a hold.
+STATE_ANSWERS: Mapping[HoldState, Answer] = {
+    HoldState.PENDING: Answer(pb.STATUS_ACTION_REQUIRED),
+    HoldState.OPEN: Answer(pb.STATUS_AUTHORISED),
+    HoldState.CAPTURED: Answer(pb.STATUS_CAPTURED),
+    HoldState.VOIDED: Answer(pb.STATUS_VOIDED),
+    HoldState.EXPIRED: _GONE,
+}
+
+
+def state_of(hold: Hold, key: str, at_ms: int) -> pb.CallResult:
+    """The state of a hold, with the money that it holds or that was taken."""
+    hold.expire(at_ms)
+    made = hold.result(key, STATE_ANSWERS[hold.state], hold.open_minor or hold.captured_minor)
+    made.capturable_until_ms = hold.until_ms if hold.state is HoldState.OPEN else 0
+    return made
+
+
 def confirm(hold: Hold, at_ms: int, life_ms: int) -> pb.CallResult:
     """Confirms a pending hold. Returns the authorisation's new result. Raises NotConfirmable."""
     hold.expire(at_ms)

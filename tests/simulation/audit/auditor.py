@@ -13,7 +13,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
-from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from ops.audit import auditor as product
@@ -25,10 +25,13 @@ from ops.audit.group.seats import SeatState
 from shared_kernel import topics
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
-from tests.simulation.histories.plan import PARTITIONS
+from tests.simulation.histories.plan import CHECK_HOLDS_AFTER_MS, PARTITIONS
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.provider import Account
 from tests.simulation.world.shop import DEFECT
+
+#: Time before a group's deadline at which old holds are checked.
+CHECK_BEFORE_MS = 900_000
 
 #: (group, order)
 Order = tuple[str, str]
@@ -63,6 +66,8 @@ class Auditor:
         self.misled: set[str] = set()
         #: Amounts whose refund the provider declined, by order.
         self.declined_refunds: dict[Order, list[int]] = {}
+        #: The provider's answers to each check of a hold, by key: whether it has ended.
+        self.checked: dict[str, set[bool]] = {}
         #: Latest edit of each campaign, by its id.
         self._edits: dict[str, Campaign] = {}
         self._takers = {
@@ -156,6 +161,10 @@ class Auditor:
                 raise Violation("rules do not fail", key, f"the rules of a {kind} failed: {body.error}")
             if name == "refund_declined" and not body.refund:
                 self._is_declined(key, body)
+            elif name == "hold_requested" and key not in self.misled:
+                self._has_check(key, body, decision.time_ms)
+            elif name == "hold_checked":
+                self._is_checked(key, body)
         self.audit.check_orders(key, orders)
 
     def _version(self, decision: GroupDecision | PaymentDecision) -> int:
@@ -164,6 +173,26 @@ class Auditor:
             return 0
         fold = case.group if isinstance(decision, GroupDecision) else case.group_payments
         return fold.chain.version
+
+    # Checks of holds ----------------------------------------------------------------------------------------------
+
+    def _has_check(self, group: str, event: Any, at_ms: int) -> None:
+        """A hold that is old when its group closes is to be checked; no other one is."""
+        case = self.case(group)
+        if case is None or case.group_payments.rules_version < 2:
+            return
+        first = case.group_payments.payments[event.call.order].hold_requests == 1
+        check_at_ms = case.group.deadline_ms - CHECK_BEFORE_MS
+        old = first and event.call.operation == OPERATION_AUTHORISE and check_at_ms - at_ms >= CHECK_HOLDS_AFTER_MS
+        wanted = check_at_ms if old else 0
+        if event.check_at_ms != wanted:
+            what = f"{event.call.order}: its hold is checked at {event.check_at_ms}, not {wanted}"
+            raise Violation("old holds are checked", group, what)
+
+    def _is_checked(self, group: str, event: Any) -> None:
+        answers = self.checked.get(f"{event.order}:check:{event.attempt}", set())
+        if answers and event.ended not in answers:
+            raise Violation("old holds are checked", group, f"{event.order}: the answer of its check is not taken")
 
     # The provider ------------------------------------------------------------------------------------------------
 

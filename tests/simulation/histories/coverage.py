@@ -30,7 +30,7 @@ FAULTS = (
     "dead letter", "call stuck", "wrong configuration", "failed at the provider, proven not done", "return refused",
     "refund reversed", "refused refund succeeded", "dispute", "refunded by hand", "refund by hand reversed",
     "captured by hand", "voided by hand", "fee and payout", "operator",
-    "sale after its close",
+    "sale after its close", "checked hold open", "checked hold ended",
 )  # fmt: skip
 EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields) + tuple(
     f"payment.{one.name}" for one in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields

@@ -36,6 +36,8 @@ LIVES = 5
 #: Rows of the payments' table to aim at in one history.
 AIMS = 4
 START_MS = 1_760_000_000_000
+#: The setting of payments: age from which holds are checked before their group closes.
+CHECK_HOLDS_AFTER_MS = 60_000
 
 PROCESS_FAULTS = ("crash", "crash", "half", "late", "zombie", "zombie", "rebalance", "slow")
 OTHER_FAULTS = (

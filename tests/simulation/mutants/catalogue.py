@@ -8,8 +8,9 @@ from tests.simulation.mutants.kernel import KERNEL
 from tests.simulation.mutants.money import MONEY
 from tests.simulation.mutants.planting import Mutant
 from tests.simulation.mutants.provider_life import PROVIDER_LIFE
+from tests.simulation.mutants.settlement import SETTLEMENT
 
-_ALL: tuple[Mutant, ...] = (*SEATS, *CLOSING, *MONEY, *PROVIDER_LIFE, *KERNEL)
+_ALL: tuple[Mutant, ...] = (*SEATS, *CLOSING, *MONEY, *PROVIDER_LIFE, *SETTLEMENT, *KERNEL)
 MUTANTS: dict[str, Mutant] = {one.name: one for one in _ALL}
 if len(MUTANTS) != len(_ALL):
     raise RuntimeError("two mutants have one name")

@@ -95,6 +95,8 @@ class Provider:
         self.last: dict[str, tuple[ProviderCall, str]] = {}
         #: Called with each refund without a command that is refused, and its group.
         self.on_refund_refused: Callable[[str, ProviderCall], None] = lambda group, call: None
+        #: Whether each check found its hold ended, by key; two answers if it ended between two attempts.
+        self.checked: dict[str, set[bool]] = {}
         #: Keys of calls that fail until all faults end.
         self.stuck: set[str] = set()
         #: Pending confirmations: key -> (call, group).
@@ -125,7 +127,7 @@ class Provider:
         if self.unwell and self.roll(f"{name}/{tries}/lost", 70):
             count("fault", "time-out, not done")
             return self._later(call, name, tries)
-        known = self.results.get(name)
+        known = self.results.get(name) if call.operation != pb.OPERATION_CHECK else self._check(call)
         if known is None:
             if self.unwell and self.roll(f"{name}/absent", 15):
                 count("fault", "proven absent")
@@ -157,6 +159,24 @@ class Provider:
         notification.CopyFrom(known)
         notification.origin = OUTCOME_ORIGIN_NOTIFICATION
         self._schedule_notification(delay_ms, group, notification)
+
+    def _check(self, call: ProviderCall) -> ProviderOutcome:
+        """The state of a hold now; a check has no result that could be kept."""
+        outcome, account = _outcome(call), self.accounts[call.hold]
+        if account.open and account.until_ms <= self.now_ms:
+            account.release_open()
+        if account.open:
+            outcome.authorised.hold = account.reference
+            outcome.authorised.amount_minor = account.open
+            outcome.authorised.currency = account.currency
+        elif account.captured:
+            outcome.captured.hold = account.reference
+            outcome.captured.amount_minor = account.captured
+        else:
+            outcome.hold_gone.hold = account.reference
+        self._coverage.count("fault", f"checked hold {'open' if account.open else 'ended'}")
+        self.checked.setdefault(idempotency_key(call), set()).add(not account.open)
+        return outcome
 
     # Effects ----------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,9 @@ def report_result(world: World, call: ProviderCall, group: str, kind: str) -> bo
         world.coverage.count("fault", f"odd answer: {kind}")
         if call.operation == pb.OPERATION_REFUND and kind in _WITHOUT_EFFECT:
             world.auditor.on_refund_declined(group, call)
+        if call.operation == pb.OPERATION_CHECK:
+            # Which of the answers arrives first is open.
+            world.provider.checked.setdefault(idempotency_key(call), set()).update((True, False))
         world.report(group, outcome)
     return reported
 

@@ -28,7 +28,7 @@ from tests.simulation.audit.auditor import Auditor
 from tests.simulation.audit.end import check_end
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
-from tests.simulation.histories.plan import MIN_INPUTS, PARTITIONS, START_MS, Plan
+from tests.simulation.histories.plan import CHECK_HOLDS_AFTER_MS, MIN_INPUTS, PARTITIONS, START_MS, Plan
 from tests.simulation.histories.replay import CODECS, LOGS, check_replay
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.checkpoints import Checkpoint
@@ -68,6 +68,7 @@ class World:
         self.broker.watchers = [self.auditor.take, self._wake_readers]
         self.provider = Provider(plan.seed, coverage, self._report_later, self.auditor.on_capture_at_provider)
         self.provider.on_refund_refused = self.auditor.on_refund_declined
+        self.auditor.checked = self.provider.checked
         self.calling = PaymentEffectHandler(lambda method: self, lambda: self.broker.now_ms)
         self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: GroupPaymentsDomain()}
         self.runnable: list[Process] = []
@@ -123,7 +124,7 @@ class World:
             return self._sequencer(reader, partition, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, rules)
         if reader == P_SEQ:
             # During a rolling deployment some processes still stamp the rules of before.
-            mapper = PaymentInboxMapper(FIRST if chance.random() < OLD_RULES else CURRENT)
+            mapper = PaymentInboxMapper(FIRST if chance.random() < OLD_RULES else CURRENT, CHECK_HOLDS_AFTER_MS)
             return self._sequencer(reader, partition, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, mapper)
         if reader == P_EFF:
             return EffectsProcess(broker, partition, chance, self.calling)

@@ -36,7 +36,7 @@ NO_LINE = {
     "member_declined", "cancel_refused", "hold_requested", "capture_requested", "void_requested", "refund_requested",
     "payment_released", "call_deferred", "call_retried", "rules_selected", "dispute_evidence_due", "suspense_approved",
     "fee_charged", "paid_out", "units_requested", "units_granted", "units_denied", "units_returned", "units_sold",
-    "admission_requested", "allowance_returned",
+    "admission_requested", "allowance_returned", "hold_check_requested", "hold_checked",
 }  # fmt: skip
 
 

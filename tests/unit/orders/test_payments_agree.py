@@ -53,6 +53,7 @@ def results(operation: p.Operation.ValueType, hold: str) -> list[dict[str, Any]]
         p.OPERATION_CAPTURE: [inputs.captured(hold, PRICE), inputs.hold_gone(hold)],
         p.OPERATION_VOID: [inputs.voided(hold), inputs.hold_gone(hold)],
         p.OPERATION_REFUND: [inputs.refunded(hold)],
+        p.OPERATION_CHECK: [held, inputs.hold_gone(hold)],
     }
     return [*by_operation[operation], inputs.declined("no"), inputs.absent()]
 

@@ -39,6 +39,8 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     """Release a hold."""
     OPERATION_REFUND: _Operation.ValueType  # 5
     """Refund captured money, fully or partly."""
+    OPERATION_CHECK: _Operation.ValueType  # 6
+    """Ask for the state of a hold. It moves no money."""
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper):
     """Operation of a provider."""
@@ -55,6 +57,8 @@ OPERATION_VOID: Operation.ValueType  # 4
 """Release a hold."""
 OPERATION_REFUND: Operation.ValueType  # 5
 """Refund captured money, fully or partly."""
+OPERATION_CHECK: Operation.ValueType  # 6
+"""Ask for the state of a hold. It moves no money."""
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 @_typing.final
@@ -129,7 +133,7 @@ class ProviderCall(_message.Message):
     previous one is proven absent or has ended.
     """
     amount_minor: _builtins.int
-    """Amount in minor units; the held amount for VOID."""
+    """Amount in minor units; the held amount for VOID and CHECK."""
     currency: _builtins.str
     """ISO 4217 code."""
     payment_method: _builtins.str
@@ -216,6 +220,8 @@ class PaymentEvent(_message.Message):
     CAPTURE_AT_RISK_FIELD_NUMBER: _builtins.int
     CALL_GIVEN_UP_FIELD_NUMBER: _builtins.int
     RETURNED_OUTSIDE_FIELD_NUMBER: _builtins.int
+    HOLD_CHECK_REQUESTED_FIELD_NUMBER: _builtins.int
+    HOLD_CHECKED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hold_requested(self) -> Global___HoldRequested:
         """A hold or a sale was requested."""
@@ -364,6 +370,14 @@ class PaymentEvent(_message.Message):
     def returned_outside(self) -> Global___ReturnedOutside:
         """An amount that was owed reached the customer by other means than the provider."""
 
+    @_builtins.property
+    def hold_check_requested(self) -> Global___HoldCheckRequested:
+        """The state of a hold was requested, shortly before its group closes."""
+
+    @_builtins.property
+    def hold_checked(self) -> Global___HoldChecked:
+        """The state of a hold is known, or can't be known in time."""
+
     def __init__(
         self,
         *,
@@ -404,12 +418,14 @@ class PaymentEvent(_message.Message):
         capture_at_risk: Global___CaptureAtRisk | None = ...,
         call_given_up: Global___CallGivenUp | None = ...,
         returned_outside: Global___ReturnedOutside | None = ...,
+        hold_check_requested: Global___HoldCheckRequested | None = ...,
+        hold_checked: Global___HoldChecked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_given_up", b"call_given_up", "call_retried", b"call_retried", "capture_at_risk", b"capture_at_risk", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "dispute_evidence_due", b"dispute_evidence_due", "dispute_lost", b"dispute_lost", "dispute_opened", b"dispute_opened", "dispute_won", b"dispute_won", "external_operation_recorded", b"external_operation_recorded", "faulted", b"faulted", "fee_charged", b"fee_charged", "fraud_warning_received", b"fraud_warning_received", "hold_authorised", b"hold_authorised", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_lost", b"hold_lost", "hold_requested", b"hold_requested", "ledger_adjusted", b"ledger_adjusted", "money_owed", b"money_owed", "operator_acted", b"operator_acted", "paid_out", b"paid_out", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "returned_outside", b"returned_outside", "rules_selected", b"rules_selected", "suspense_approved", b"suspense_approved", "suspense_kept", b"suspense_kept", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_given_up", b"call_given_up", "call_retried", b"call_retried", "capture_at_risk", b"capture_at_risk", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "dispute_evidence_due", b"dispute_evidence_due", "dispute_lost", b"dispute_lost", "dispute_opened", b"dispute_opened", "dispute_won", b"dispute_won", "external_operation_recorded", b"external_operation_recorded", "faulted", b"faulted", "fee_charged", b"fee_charged", "fraud_warning_received", b"fraud_warning_received", "hold_authorised", b"hold_authorised", "hold_check_requested", b"hold_check_requested", "hold_checked", b"hold_checked", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_lost", b"hold_lost", "hold_requested", b"hold_requested", "ledger_adjusted", b"ledger_adjusted", "money_owed", b"money_owed", "operator_acted", b"operator_acted", "paid_out", b"paid_out", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "returned_outside", b"returned_outside", "rules_selected", b"rules_selected", "suspense_approved", b"suspense_approved", "suspense_kept", b"suspense_kept", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_given_up", b"call_given_up", "call_retried", b"call_retried", "capture_at_risk", b"capture_at_risk", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "dispute_evidence_due", b"dispute_evidence_due", "dispute_lost", b"dispute_lost", "dispute_opened", b"dispute_opened", "dispute_won", b"dispute_won", "external_operation_recorded", b"external_operation_recorded", "faulted", b"faulted", "fee_charged", b"fee_charged", "fraud_warning_received", b"fraud_warning_received", "hold_authorised", b"hold_authorised", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_lost", b"hold_lost", "hold_requested", b"hold_requested", "ledger_adjusted", b"ledger_adjusted", "money_owed", b"money_owed", "operator_acted", b"operator_acted", "paid_out", b"paid_out", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "returned_outside", b"returned_outside", "rules_selected", b"rules_selected", "suspense_approved", b"suspense_approved", "suspense_kept", b"suspense_kept", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "body", b"body", "call_deferred", b"call_deferred", "call_given_up", b"call_given_up", "call_retried", b"call_retried", "capture_at_risk", b"capture_at_risk", "capture_declined", b"capture_declined", "capture_requested", b"capture_requested", "captured", b"captured", "dispute_evidence_due", b"dispute_evidence_due", "dispute_lost", b"dispute_lost", "dispute_opened", b"dispute_opened", "dispute_won", b"dispute_won", "external_operation_recorded", b"external_operation_recorded", "faulted", b"faulted", "fee_charged", b"fee_charged", "fraud_warning_received", b"fraud_warning_received", "hold_authorised", b"hold_authorised", "hold_check_requested", b"hold_check_requested", "hold_checked", b"hold_checked", "hold_declined", b"hold_declined", "hold_lapsed", b"hold_lapsed", "hold_lost", b"hold_lost", "hold_requested", b"hold_requested", "ledger_adjusted", b"ledger_adjusted", "money_owed", b"money_owed", "operator_acted", b"operator_acted", "paid_out", b"paid_out", "payment_released", b"payment_released", "refund_declined", b"refund_declined", "refund_requested", b"refund_requested", "refund_reversed", b"refund_reversed", "refunded", b"refunded", "returned_outside", b"returned_outside", "rules_selected", b"rules_selected", "suspense_approved", b"suspense_approved", "suspense_kept", b"suspense_kept", "suspense_recorded", b"suspense_recorded", "void_requested", b"void_requested", "voided", b"voided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hold_requested", "action_required", "hold_authorised", "hold_declined", "capture_requested", "captured", "capture_declined", "void_requested", "voided", "hold_lapsed", "refund_requested", "refunded", "refund_declined", "payment_released", "call_deferred", "call_retried", "suspense_recorded", "faulted", "rules_selected", "money_owed", "refund_reversed", "dispute_opened", "dispute_evidence_due", "dispute_won", "dispute_lost", "fraud_warning_received", "external_operation_recorded", "suspense_approved", "suspense_kept", "fee_charged", "paid_out", "ledger_adjusted", "operator_acted", "hold_lost", "capture_at_risk", "call_given_up", "returned_outside"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hold_requested", "action_required", "hold_authorised", "hold_declined", "capture_requested", "captured", "capture_declined", "void_requested", "voided", "hold_lapsed", "refund_requested", "refunded", "refund_declined", "payment_released", "call_deferred", "call_retried", "suspense_recorded", "faulted", "rules_selected", "money_owed", "refund_reversed", "dispute_opened", "dispute_evidence_due", "dispute_won", "dispute_lost", "fraud_warning_received", "external_operation_recorded", "suspense_approved", "suspense_kept", "fee_charged", "paid_out", "ledger_adjusted", "operator_acted", "hold_lost", "capture_at_risk", "call_given_up", "returned_outside", "hold_check_requested", "hold_checked"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -422,6 +438,9 @@ class HoldRequested(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CALL_FIELD_NUMBER: _builtins.int
+    CHECK_AT_MS_FIELD_NUMBER: _builtins.int
+    check_at_ms: _builtins.int
+    """Time at which the hold is checked, in milliseconds since the epoch; 0: it is not."""
     @_builtins.property
     def call(self) -> Global___ProviderCall:
         """AUTHORISE or SALE."""
@@ -430,10 +449,11 @@ class HoldRequested(_message.Message):
         self,
         *,
         call: Global___ProviderCall | None = ...,
+        check_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "check_at_ms", b"check_at_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1599,6 +1619,66 @@ class HoldLost(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HoldLost: _TypeAlias = HoldLost  # noqa: Y015
+
+@_typing.final
+class HoldCheckRequested(_message.Message):
+    """The state of a hold was requested, shortly before its group closes. The check ends when the group requests the
+    settlement or the release.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def call(self) -> Global___ProviderCall:
+        """CHECK."""
+
+    def __init__(
+        self,
+        *,
+        call: Global___ProviderCall | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldCheckRequested: _TypeAlias = HoldCheckRequested  # noqa: Y015
+
+@_typing.final
+class HoldChecked(_message.Message):
+    """The check of a hold ended. If the hold ended or was captured, the events about it follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    attempt: _builtins.int
+    """Attempt of the check."""
+    ended: _builtins.bool
+    """Whether the hold has ended at the provider, or was captured."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "ended", b"ended", "hold", b"hold", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldChecked: _TypeAlias = HoldChecked  # noqa: Y015
 
 @_typing.final
 class CaptureAtRisk(_message.Message):

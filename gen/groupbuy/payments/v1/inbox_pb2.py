@@ -26,7 +26,7 @@ from groupbuy.log.v1 import log_pb2 as groupbuy_dot_log_dot_v1_dot_log__pb2
 from groupbuy.payments.v1 import decisions_pb2 as groupbuy_dot_payments_dot_v1_dot_decisions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n groupbuy/payments/v1/inbox.proto\x12\x14groupbuy.payments.v1\x1a\x19groupbuy/log/v1/log.proto\x1a$groupbuy/payments/v1/decisions.proto\"\xc3\x02\n\x0cPaymentInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x18\n\x0egroup_decision\x18\x02 \x01(\x0cH\x00\x12\x38\n\x07outcome\x18\x03 \x01(\x0b\x32%.groupbuy.payments.v1.ProviderOutcomeH\x00\x12\x35\n\x06refund\x18\x04 \x01(\x0b\x32#.groupbuy.payments.v1.RefundCommandH\x00\x12%\n\x04tick\x18\x05 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x12\x39\n\x08operator\x18\x06 \x01(\x0b\x32%.groupbuy.payments.v1.OperatorCommandH\x00\x12\x15\n\rrules_version\x18\x07 \x01(\x05\x42\x06\n\x04\x62ody\"\xc2\t\n\x0fProviderOutcome\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x33\n\x06origin\x18\x04 \x01(\x0e\x32#.groupbuy.payments.v1.OutcomeOrigin\x12\x16\n\x0epayment_method\x18\x05 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x10\n\x08operator\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12=\n\nauthorised\x18\n \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeAuthorisedH\x00\x12\x46\n\x0f\x61\x63tion_required\x18\x0b \x01(\x0b\x32+.groupbuy.payments.v1.OutcomeActionRequiredH\x00\x12\x39\n\x08\x64\x65\x63lined\x18\x0c \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeDeclinedH\x00\x12\x39\n\x08\x63\x61ptured\x18\r \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeCapturedH\x00\x12\x35\n\x06voided\x18\x0e \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeVoidedH\x00\x12\x39\n\x08refunded\x18\x0f \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeRefundedH\x00\x12\x35\n\x06\x61\x62sent\x18\x10 \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeAbsentH\x00\x12:\n\thold_gone\x18\x11 \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeHoldGoneH\x00\x12>\n\x0bretry_later\x18\x12 \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeRetryLaterH\x00\x12@\n\x0cnot_possible\x18\x13 \x01(\x0b\x32(.groupbuy.payments.v1.OutcomeNotPossibleH\x00\x12\x46\n\x0frefund_reversed\x18\x14 \x01(\x0b\x32+.groupbuy.payments.v1.OutcomeRefundReversedH\x00\x12\x37\n\x07\x64ispute\x18\x15 \x01(\x0b\x32$.groupbuy.payments.v1.OutcomeDisputeH\x00\x12\x42\n\rfraud_warning\x18\x16 \x01(\x0b\x32).groupbuy.payments.v1.OutcomeFraudWarningH\x00\x12\x39\n\x08\x65xternal\x18\x17 \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeExternalH\x00\x12/\n\x03\x66\x65\x65\x18\x18 \x01(\x0b\x32 .groupbuy.payments.v1.OutcomeFeeH\x00\x12\x38\n\x08paid_out\x18\x19 \x01(\x0b\x32$.groupbuy.payments.v1.OutcomePaidOutH\x00\x42\x08\n\x06result\"f\n\x11OutcomeAuthorised\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x04 \x01(\x03\"9\n\x15OutcomeActionRequired\x12\x12\n\naction_url\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\"!\n\x0fOutcomeDeclined\x12\x0e\n\x06reason\x18\x01 \x01(\t\"G\n\x0fOutcomeCaptured\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\x1d\n\rOutcomeVoided\x12\x0c\n\x04hold\x18\x01 \x01(\t\"Z\n\x0fOutcomeRefunded\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\"\x1e\n\rOutcomeAbsent\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\x1f\n\x0fOutcomeHoldGone\x12\x0c\n\x04hold\x18\x01 \x01(\t\"F\n\x11OutcomeRetryLater\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"5\n\x12OutcomeNotPossible\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\"p\n\x15OutcomeRefundReversed\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\treference\x18\x05 \x01(\t\"\xdf\x01\n\x0eOutcomeDispute\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x0f\n\x07\x64ispute\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".groupbuy.payments.v1.DisputeState\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x17\n\x0fwithdrawn_minor\x18\x06 \x01(\x03\x12\x11\n\tfee_minor\x18\x07 \x01(\x03\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x17\n\x0f\x65vidence_due_ms\x18\t \x01(\x03\"D\n\x13OutcomeFraudWarning\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x0f\n\x07warning\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8e\x01\n\x0fOutcomeExternal\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x11\n\treference\x18\x05 \x01(\t\"c\n\nOutcomeFee\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\t\"i\n\x0eOutcomePaidOut\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06payout\x18\x05 \x01(\t\"}\n\x0fOperatorCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x34\n\x06\x61\x63tion\x18\x04 \x01(\x0b\x32$.groupbuy.payments.v1.OperatorAction\"~\n\rRefundCommand\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06refund\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t*\xa7\x01\n\rOutcomeOrigin\x12\x1e\n\x1aOUTCOME_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_ORIGIN_CALL\x10\x01\x12\x19\n\x15OUTCOME_ORIGIN_LOOKUP\x10\x02\x12\x1f\n\x1bOUTCOME_ORIGIN_NOTIFICATION\x10\x03\x12!\n\x1dOUTCOME_ORIGIN_RECONCILIATION\x10\x04*t\n\x0c\x44isputeState\x12\x1d\n\x19\x44ISPUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPUTE_STATE_OPEN\x10\x01\x12\x15\n\x11\x44ISPUTE_STATE_WON\x10\x02\x12\x16\n\x12\x44ISPUTE_STATE_LOST\x10\x03\x42\x83\x01\n\x18\x63om.groupbuy.payments.v1P\x01ZNgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/payments/v1;paymentsv1\xaa\x02\x14Groupbuy.Payments.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n groupbuy/payments/v1/inbox.proto\x12\x14groupbuy.payments.v1\x1a\x19groupbuy/log/v1/log.proto\x1a$groupbuy/payments/v1/decisions.proto\"\xe1\x02\n\x0cPaymentInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x18\n\x0egroup_decision\x18\x02 \x01(\x0cH\x00\x12\x38\n\x07outcome\x18\x03 \x01(\x0b\x32%.groupbuy.payments.v1.ProviderOutcomeH\x00\x12\x35\n\x06refund\x18\x04 \x01(\x0b\x32#.groupbuy.payments.v1.RefundCommandH\x00\x12%\n\x04tick\x18\x05 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x12\x39\n\x08operator\x18\x06 \x01(\x0b\x32%.groupbuy.payments.v1.OperatorCommandH\x00\x12\x15\n\rrules_version\x18\x07 \x01(\x05\x12\x1c\n\x14\x63heck_holds_after_ms\x18\x08 \x01(\x03\x42\x06\n\x04\x62ody\"\xc2\t\n\x0fProviderOutcome\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x33\n\x06origin\x18\x04 \x01(\x0e\x32#.groupbuy.payments.v1.OutcomeOrigin\x12\x16\n\x0epayment_method\x18\x05 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x10\n\x08operator\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12=\n\nauthorised\x18\n \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeAuthorisedH\x00\x12\x46\n\x0f\x61\x63tion_required\x18\x0b \x01(\x0b\x32+.groupbuy.payments.v1.OutcomeActionRequiredH\x00\x12\x39\n\x08\x64\x65\x63lined\x18\x0c \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeDeclinedH\x00\x12\x39\n\x08\x63\x61ptured\x18\r \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeCapturedH\x00\x12\x35\n\x06voided\x18\x0e \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeVoidedH\x00\x12\x39\n\x08refunded\x18\x0f \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeRefundedH\x00\x12\x35\n\x06\x61\x62sent\x18\x10 \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeAbsentH\x00\x12:\n\thold_gone\x18\x11 \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeHoldGoneH\x00\x12>\n\x0bretry_later\x18\x12 \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeRetryLaterH\x00\x12@\n\x0cnot_possible\x18\x13 \x01(\x0b\x32(.groupbuy.payments.v1.OutcomeNotPossibleH\x00\x12\x46\n\x0frefund_reversed\x18\x14 \x01(\x0b\x32+.groupbuy.payments.v1.OutcomeRefundReversedH\x00\x12\x37\n\x07\x64ispute\x18\x15 \x01(\x0b\x32$.groupbuy.payments.v1.OutcomeDisputeH\x00\x12\x42\n\rfraud_warning\x18\x16 \x01(\x0b\x32).groupbuy.payments.v1.OutcomeFraudWarningH\x00\x12\x39\n\x08\x65xternal\x18\x17 \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeExternalH\x00\x12/\n\x03\x66\x65\x65\x18\x18 \x01(\x0b\x32 .groupbuy.payments.v1.OutcomeFeeH\x00\x12\x38\n\x08paid_out\x18\x19 \x01(\x0b\x32$.groupbuy.payments.v1.OutcomePaidOutH\x00\x42\x08\n\x06result\"f\n\x11OutcomeAuthorised\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x04 \x01(\x03\"9\n\x15OutcomeActionRequired\x12\x12\n\naction_url\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\"!\n\x0fOutcomeDeclined\x12\x0e\n\x06reason\x18\x01 \x01(\t\"G\n\x0fOutcomeCaptured\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\x1d\n\rOutcomeVoided\x12\x0c\n\x04hold\x18\x01 \x01(\t\"Z\n\x0fOutcomeRefunded\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\"\x1e\n\rOutcomeAbsent\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\x1f\n\x0fOutcomeHoldGone\x12\x0c\n\x04hold\x18\x01 \x01(\t\"F\n\x11OutcomeRetryLater\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"5\n\x12OutcomeNotPossible\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\"p\n\x15OutcomeRefundReversed\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\treference\x18\x05 \x01(\t\"\xdf\x01\n\x0eOutcomeDispute\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x0f\n\x07\x64ispute\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".groupbuy.payments.v1.DisputeState\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x17\n\x0fwithdrawn_minor\x18\x06 \x01(\x03\x12\x11\n\tfee_minor\x18\x07 \x01(\x03\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x17\n\x0f\x65vidence_due_ms\x18\t \x01(\x03\"D\n\x13OutcomeFraudWarning\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x0f\n\x07warning\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8e\x01\n\x0fOutcomeExternal\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x11\n\treference\x18\x05 \x01(\t\"c\n\nOutcomeFee\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\t\"i\n\x0eOutcomePaidOut\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06payout\x18\x05 \x01(\t\"}\n\x0fOperatorCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x34\n\x06\x61\x63tion\x18\x04 \x01(\x0b\x32$.groupbuy.payments.v1.OperatorAction\"~\n\rRefundCommand\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06refund\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t*\xa7\x01\n\rOutcomeOrigin\x12\x1e\n\x1aOUTCOME_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_ORIGIN_CALL\x10\x01\x12\x19\n\x15OUTCOME_ORIGIN_LOOKUP\x10\x02\x12\x1f\n\x1bOUTCOME_ORIGIN_NOTIFICATION\x10\x03\x12!\n\x1dOUTCOME_ORIGIN_RECONCILIATION\x10\x04*t\n\x0c\x44isputeState\x12\x1d\n\x19\x44ISPUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPUTE_STATE_OPEN\x10\x01\x12\x15\n\x11\x44ISPUTE_STATE_WON\x10\x02\x12\x16\n\x12\x44ISPUTE_STATE_LOST\x10\x03\x42\x83\x01\n\x18\x63om.groupbuy.payments.v1P\x01ZNgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/payments/v1;paymentsv1\xaa\x02\x14Groupbuy.Payments.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,48 +34,48 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'groupbuy.payments.v1.inbox_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\030com.groupbuy.payments.v1P\001ZNgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/payments/v1;paymentsv1\252\002\024Groupbuy.Payments.V1'
-  _globals['_OUTCOMEORIGIN']._serialized_start=3275
-  _globals['_OUTCOMEORIGIN']._serialized_end=3442
-  _globals['_DISPUTESTATE']._serialized_start=3444
-  _globals['_DISPUTESTATE']._serialized_end=3560
+  _globals['_OUTCOMEORIGIN']._serialized_start=3305
+  _globals['_OUTCOMEORIGIN']._serialized_end=3472
+  _globals['_DISPUTESTATE']._serialized_start=3474
+  _globals['_DISPUTESTATE']._serialized_end=3590
   _globals['_PAYMENTINPUT']._serialized_start=124
-  _globals['_PAYMENTINPUT']._serialized_end=447
-  _globals['_PROVIDEROUTCOME']._serialized_start=450
-  _globals['_PROVIDEROUTCOME']._serialized_end=1668
-  _globals['_OUTCOMEAUTHORISED']._serialized_start=1670
-  _globals['_OUTCOMEAUTHORISED']._serialized_end=1772
-  _globals['_OUTCOMEACTIONREQUIRED']._serialized_start=1774
-  _globals['_OUTCOMEACTIONREQUIRED']._serialized_end=1831
-  _globals['_OUTCOMEDECLINED']._serialized_start=1833
-  _globals['_OUTCOMEDECLINED']._serialized_end=1866
-  _globals['_OUTCOMECAPTURED']._serialized_start=1868
-  _globals['_OUTCOMECAPTURED']._serialized_end=1939
-  _globals['_OUTCOMEVOIDED']._serialized_start=1941
-  _globals['_OUTCOMEVOIDED']._serialized_end=1970
-  _globals['_OUTCOMEREFUNDED']._serialized_start=1972
-  _globals['_OUTCOMEREFUNDED']._serialized_end=2062
-  _globals['_OUTCOMEABSENT']._serialized_start=2064
-  _globals['_OUTCOMEABSENT']._serialized_end=2094
-  _globals['_OUTCOMEHOLDGONE']._serialized_start=2096
-  _globals['_OUTCOMEHOLDGONE']._serialized_end=2127
-  _globals['_OUTCOMERETRYLATER']._serialized_start=2129
-  _globals['_OUTCOMERETRYLATER']._serialized_end=2199
-  _globals['_OUTCOMENOTPOSSIBLE']._serialized_start=2201
-  _globals['_OUTCOMENOTPOSSIBLE']._serialized_end=2254
-  _globals['_OUTCOMEREFUNDREVERSED']._serialized_start=2256
-  _globals['_OUTCOMEREFUNDREVERSED']._serialized_end=2368
-  _globals['_OUTCOMEDISPUTE']._serialized_start=2371
-  _globals['_OUTCOMEDISPUTE']._serialized_end=2594
-  _globals['_OUTCOMEFRAUDWARNING']._serialized_start=2596
-  _globals['_OUTCOMEFRAUDWARNING']._serialized_end=2664
-  _globals['_OUTCOMEEXTERNAL']._serialized_start=2667
-  _globals['_OUTCOMEEXTERNAL']._serialized_end=2809
-  _globals['_OUTCOMEFEE']._serialized_start=2811
-  _globals['_OUTCOMEFEE']._serialized_end=2910
-  _globals['_OUTCOMEPAIDOUT']._serialized_start=2912
-  _globals['_OUTCOMEPAIDOUT']._serialized_end=3017
-  _globals['_OPERATORCOMMAND']._serialized_start=3019
-  _globals['_OPERATORCOMMAND']._serialized_end=3144
-  _globals['_REFUNDCOMMAND']._serialized_start=3146
-  _globals['_REFUNDCOMMAND']._serialized_end=3272
+  _globals['_PAYMENTINPUT']._serialized_end=477
+  _globals['_PROVIDEROUTCOME']._serialized_start=480
+  _globals['_PROVIDEROUTCOME']._serialized_end=1698
+  _globals['_OUTCOMEAUTHORISED']._serialized_start=1700
+  _globals['_OUTCOMEAUTHORISED']._serialized_end=1802
+  _globals['_OUTCOMEACTIONREQUIRED']._serialized_start=1804
+  _globals['_OUTCOMEACTIONREQUIRED']._serialized_end=1861
+  _globals['_OUTCOMEDECLINED']._serialized_start=1863
+  _globals['_OUTCOMEDECLINED']._serialized_end=1896
+  _globals['_OUTCOMECAPTURED']._serialized_start=1898
+  _globals['_OUTCOMECAPTURED']._serialized_end=1969
+  _globals['_OUTCOMEVOIDED']._serialized_start=1971
+  _globals['_OUTCOMEVOIDED']._serialized_end=2000
+  _globals['_OUTCOMEREFUNDED']._serialized_start=2002
+  _globals['_OUTCOMEREFUNDED']._serialized_end=2092
+  _globals['_OUTCOMEABSENT']._serialized_start=2094
+  _globals['_OUTCOMEABSENT']._serialized_end=2124
+  _globals['_OUTCOMEHOLDGONE']._serialized_start=2126
+  _globals['_OUTCOMEHOLDGONE']._serialized_end=2157
+  _globals['_OUTCOMERETRYLATER']._serialized_start=2159
+  _globals['_OUTCOMERETRYLATER']._serialized_end=2229
+  _globals['_OUTCOMENOTPOSSIBLE']._serialized_start=2231
+  _globals['_OUTCOMENOTPOSSIBLE']._serialized_end=2284
+  _globals['_OUTCOMEREFUNDREVERSED']._serialized_start=2286
+  _globals['_OUTCOMEREFUNDREVERSED']._serialized_end=2398
+  _globals['_OUTCOMEDISPUTE']._serialized_start=2401
+  _globals['_OUTCOMEDISPUTE']._serialized_end=2624
+  _globals['_OUTCOMEFRAUDWARNING']._serialized_start=2626
+  _globals['_OUTCOMEFRAUDWARNING']._serialized_end=2694
+  _globals['_OUTCOMEEXTERNAL']._serialized_start=2697
+  _globals['_OUTCOMEEXTERNAL']._serialized_end=2839
+  _globals['_OUTCOMEFEE']._serialized_start=2841
+  _globals['_OUTCOMEFEE']._serialized_end=2940
+  _globals['_OUTCOMEPAIDOUT']._serialized_start=2942
+  _globals['_OUTCOMEPAIDOUT']._serialized_end=3047
+  _globals['_OPERATORCOMMAND']._serialized_start=3049
+  _globals['_OPERATORCOMMAND']._serialized_end=3174
+  _globals['_REFUNDCOMMAND']._serialized_start=3176
+  _globals['_REFUNDCOMMAND']._serialized_end=3302
 # @@protoc_insertion_point(module_scope)

@@ -92,11 +92,16 @@ class PaymentInput(_message.Message):
     TICK_FIELD_NUMBER: _builtins.int
     OPERATOR_FIELD_NUMBER: _builtins.int
     RULES_VERSION_FIELD_NUMBER: _builtins.int
+    CHECK_HOLDS_AFTER_MS_FIELD_NUMBER: _builtins.int
     group_decision: _builtins.bytes
     """A groupbuy.groups.v1.GroupDecision."""
     rules_version: _builtins.int
     """Version of the rules for a group without payments, set by the sequencer or the API that writes the input; absent
     means 1. The first input that leads to a decision fixes the version of the group's payments.
+    """
+    check_holds_after_ms: _builtins.int
+    """Age from which the holds of newly reserved seats are checked shortly before their group closes, in milliseconds, set
+    by the sequencer from its setting; 0: they are not.
     """
     @_builtins.property
     def source(self) -> _log_pb2.Source:
@@ -128,10 +133,11 @@ class PaymentInput(_message.Message):
         tick: _log_pb2.Tick | None = ...,
         operator: Global___OperatorCommand | None = ...,
         rules_version: _builtins.int = ...,
+        check_holds_after_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_decision", b"group_decision", "operator", b"operator", "outcome", b"outcome", "refund", b"refund", "source", b"source", "tick", b"tick"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_decision", b"group_decision", "operator", b"operator", "outcome", b"outcome", "refund", b"refund", "rules_version", b"rules_version", "source", b"source", "tick", b"tick"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "check_holds_after_ms", b"check_holds_after_ms", "group_decision", b"group_decision", "operator", b"operator", "outcome", b"outcome", "refund", b"refund", "rules_version", b"rules_version", "source", b"source", "tick", b"tick"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["group_decision", "outcome", "refund", "tick", "operator"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015

@@ -462,21 +462,25 @@ Global___RefundRequest: _TypeAlias = RefundRequest  # noqa: Y015
 
 @_typing.final
 class LookUpRequest(_message.Message):
-    """Looks up the result of a call."""
+    """Looks up the result of a call, or the state of a hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Idempotency key of the call."""
+    hold: _builtins.str
+    """Reference of the hold whose state is wanted; empty: the result of the call with the key is."""
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
+        hold: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

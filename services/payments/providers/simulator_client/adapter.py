@@ -87,6 +87,8 @@ class SimulatedProvider(ResolvingProvider):
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Makes a call and returns its outcome. See Provider."""
         stub, calls = self._connected()
+        if call.operation == decisions.OPERATION_CHECK:
+            return await self._check(call, stub)
         kind, request = _request(call, group, self._environment)
 
         async def send(timeout_s: float) -> ProviderOutcome:
@@ -106,6 +108,19 @@ class SimulatedProvider(ResolvingProvider):
             return _outcome(call, result, OUTCOME_ORIGIN_LOOKUP)
 
         return await self.resolve(call, send, look_up)
+
+    async def _check(self, call: ProviderCall, stub: pb_grpc.SimProviderServiceAsyncStub) -> ProviderOutcome:
+        """The state of a hold. A look-up has no effect, so it may be sent as often as needed."""
+        request = pb.LookUpRequest(key=idempotency_key(call), hold=call.hold)
+
+        async def look_up(timeout_s: float) -> ProviderOutcome:
+            try:
+                result = await stub.LookUp(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                raise _call_error(error) from error
+            return _outcome(call, result, OUTCOME_ORIGIN_LOOKUP)
+
+        return await self.resolve(call, look_up, look_up)
 
     async def close(self) -> None:
         """Closes the connection. Calls in flight are cut off."""

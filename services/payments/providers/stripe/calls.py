@@ -196,6 +196,21 @@ class _Void(_End):
         mapping.set_cancelled(outcome, _plain(intent))
 
 
+class _Check(Call):
+    """Reads the state of a hold; nothing is sent that Stripe could do twice."""
+
+    def check(self) -> None:
+        """Does nothing: a check has no amount."""
+
+    async def send(self, outcome: ProviderOutcome) -> None:
+        intent: Any = await self._v1.payment_intents.retrieve_async(self._call.hold, {"expand": [CHARGE]})
+        mapping.set_held(outcome, _plain(intent))
+
+    async def look_up(self, outcome: ProviderOutcome) -> bool:
+        await self.send(outcome)
+        return True
+
+
 class _Refund(Call):
     async def send(self, outcome: ProviderOutcome) -> None:
         params: Any = {"payment_intent": self._call.hold, "amount": self._amount, "metadata": self._metadata}
@@ -221,6 +236,7 @@ CALLS: Mapping[d.Operation.ValueType, Callable[[stripe.StripeClient, ProviderCal
     d.OPERATION_CAPTURE: _Capture,
     d.OPERATION_VOID: _Void,
     d.OPERATION_REFUND: _Refund,
+    d.OPERATION_CHECK: _Check,
 }
 
 

@@ -84,7 +84,7 @@ class WeChatProvider(ResolvingProvider):
         """Makes a call and returns its outcome. See Provider."""
         key = idempotency_key(call)
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
-        if call.operation in (d.OPERATION_AUTHORISE, d.OPERATION_CAPTURE):
+        if call.operation in (d.OPERATION_AUTHORISE, d.OPERATION_CAPTURE, d.OPERATION_CHECK):
             outcome.declined.reason = NO_HOLDS
             return outcome
         if reason := _unsupported(call):

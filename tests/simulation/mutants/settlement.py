@@ -1,0 +1,55 @@
+"""Bugs planted around the settlement: checks of holds before it, and what follows when captures fail."""
+
+from __future__ import annotations
+
+from services.payments.domain import evolve, evolve_holds, on_group_event, on_provider_result, on_timer
+from services.payments.domain.model import GroupPayments
+from tests.simulation.mutants.planting import Mutant, mutant
+
+SETTLEMENT: tuple[Mutant, ...] = (
+    # Checks of holds
+    mutant(
+        "old_holds_not_checked",
+        "no hold is checked before its group closes",
+        (on_group_event._check_at_ms, "if held and check_at_ms - at_ms >= after_ms", "if False"),
+    ),
+    mutant(
+        "young_holds_checked",
+        "holds are checked whatever their age",
+        (on_group_event._check_at_ms, ">= after_ms", ">= 0"),
+    ),
+    mutant(
+        "check_does_not_fire",
+        "the time of a check passes without the check",
+        (on_timer.fire_due_timers, "yield events.hold_check_requested(order, payment)", "return"),
+    ),
+    mutant(
+        "check_repeated_for_ever",
+        "a check stays due after it was made",
+        (evolve_holds._hold_check_requested, "payment.check_at_ms = 0", "pass"),
+    ),
+    mutant(
+        "check_outlives_the_group",
+        "a hold is checked although its group has closed",
+        (GroupPayments._is_set, " and payment.intent is Intent.HOLD", ""),
+    ),
+    mutant(
+        "check_blocks_the_release",
+        "a release waits for the check of the hold",
+        (evolve.evolve, "payment.calls.pop(CHECK, None)", "pass"),
+    ),
+    mutant(
+        "check_counts_every_hold_as_open",
+        "a check that finds the hold ended changes nothing",
+        (
+            on_provider_result._checked_ended,
+            "yield from provider_news.hold_ended(outcome.order, payment, call.hold, voided=voided)",
+            "return",
+        ),
+    ),
+    mutant(
+        "check_ends_without_its_result",
+        "an ended hold is reported as open by its check",
+        (on_provider_result._checked_ended, "ended=True", "ended=False"),
+    ),
+)
