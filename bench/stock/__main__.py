@@ -50,13 +50,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--window", type=int, default=60, help="seconds in which a group may form")
     parser.add_argument("--at-once", type=int, default=200, help="groups that order at a time, and calls in flight")
+    parser.add_argument("--divisor", type=int, default=1, help="divisor of the size of a lease")
     parser.add_argument("--leases", type=int, default=200_000, help="requests that the stock item decides; 0: none")
     given = parser.parse_args()
     leases: dict[str, Any] = {}
     if given.leases:
         with kafka(core=0) as bootstrap:
             leases = measure_leases(bootstrap, given.leases)
-    found = measure(Drop(given.pieces, given.orders, given.kills, given.window, given.at_once))
+    found = measure(Drop(given.pieces, given.orders, given.kills, given.window, given.at_once, given.divisor))
     conclude(
         found | leases,
         found["oversold"] == 0,

@@ -48,13 +48,15 @@ class Drop(NamedTuple):
     window_s: int
     #: Calls in flight.
     at_once: int
+    #: Divisor of the size of a lease: 1 for a drop, whose groups fill at once.
+    divisor: int = 1
 
 
 def prepare(running: RunningStack, drop: Drop) -> tuple[str, str]:
     """Creates the stock item and its campaign, and returns their names."""
     with grpc.insecure_channel(running.endpoints["inventory"], options=DIRECT) as channel:
         create = CreateStockRequest(
-            stock=Stock(display_name="drop", total=drop.pieces), stock_id="drop", request_id=str(uuid4())
+            stock=Stock(display_name="drop", total=drop.pieces, lease_divisor=drop.divisor), stock_id="drop", request_id=str(uuid4())
         )
         stock = StockServiceStub(channel).CreateStock(create, timeout=CALL_S).name
     offer = Campaign(

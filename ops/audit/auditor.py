@@ -16,6 +16,8 @@ from ops.audit.fold import LogFold, Place, Record
 from ops.audit.group.membership import GroupState
 from ops.audit.money.statement import EVERYTHING, Coverage, Totals, compare, holds_of
 from ops.audit.report import Report
+from ops.audit.stock.across import AcrossStock
+from ops.audit.stock.folds import InMemoryFolds
 
 
 class Auditor:
@@ -36,7 +38,9 @@ class Auditor:
         """
         self._cases: dict[str, Case] = {}
         self._findings = findings if findings is not None else Findings()
-        self._fold = LogFold(self._case, self._findings, partitions, skipped, Causes() if with_inputs else None)
+        self.pieces = InMemoryFolds(self._findings)
+        causes = Causes() if with_inputs else None
+        self._fold = LogFold(self._case, self._findings, partitions, skipped, causes, self.pieces)
 
     def begins_at(self, topic: str, partition: int, offset: int) -> None:
         """Sets the first offset of a partition. It is greater than 0 if the log was trimmed."""
@@ -67,7 +71,13 @@ class Auditor:
         findings = Findings()
         for case in self._cases.values():
             AcrossLogs(case, self._fold.scope(settled=False), findings).check()
+        self.check_pieces(findings, settled=False)
         return findings.pending
+
+    def check_pieces(self, findings: Findings, *, settled: bool) -> None:
+        """Compares the logs of groups, stock items and allowances."""
+        pieces = self.pieces
+        AcrossStock(self._cases, pieces.stocks, pieces.allowances, findings, settled=settled).check()
 
     def report(
         self,
@@ -92,6 +102,7 @@ class Auditor:
         cases = self._cases
         for case in cases.values():
             AcrossLogs(case, self._fold.scope(settled=settled), findings).check()
+        self.check_pieces(findings, settled=settled)
         acknowledged = list(acknowledged)
         for group, order in acknowledged:
             if group not in cases or order not in cases[group].placed:

@@ -31,6 +31,10 @@ class Invariant(IntEnum):
     FOLLOWS_INPUT = 18
     OWED = 19
     REPAIRS = 20
+    PIECES = 21
+    LEASES = 22
+    LIMITS = 23
+    SALE_TIMES = 24
 
 
 TITLES: dict[Invariant, str] = {
@@ -54,6 +58,10 @@ TITLES: dict[Invariant, str] = {
     Invariant.FOLLOWS_INPUT: "decisions follow from their inputs: terms, seats, refusals and times",
     Invariant.OWED: "money owed is returned, or an operator is alarmed",
     Invariant.REPAIRS: "repairs are commanded by operators, adjustments by two of them",
+    Invariant.PIECES: "free + leased + sold = total, never negative, and every seat has its pieces",
+    Invariant.LEASES: "every lease answers a request, and is sold or returned",
+    Invariant.LIMITS: "a customer's pieces over all groups stay within the campaign's limit",
+    Invariant.SALE_TIMES: "nothing is sold outside the times of its sale",
 }
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 from typing import Protocol
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
@@ -24,20 +25,39 @@ from ops.audit.cases import Case, Placed, RefundInput
 from ops.audit.causes import Causes, InboxPartition
 from ops.audit.findings import Findings, Invariant, Violation
 from ops.audit.group.inputs import GroupInputs
-from shared_kernel.topics import ALL, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+from ops.audit.stock.folds import InMemoryFolds, PieceFolds
+from shared_kernel.topics import (
+    ALL,
+    ALLOWANCE_LOG,
+    GROUP_INBOX,
+    GROUP_LOG,
+    ORDERS,
+    PAYMENT_INBOX,
+    PAYMENT_LOG,
+    STOCK_LOG,
+)
 
 #: Topic, partition, offset and SHA-256 of the value of a record.
 Place = tuple[str, int, int, bytes]
 
 # Local copies: names are looked up once a record.
 _GROUP_LOG, _GROUP_INBOX = GROUP_LOG.name, GROUP_INBOX.name
+_STOCK_LOG, _ALLOWANCE_LOG = STOCK_LOG.name, ALLOWANCE_LOG.name
 _PAYMENT_LOG, _PAYMENT_INBOX = PAYMENT_LOG.name, PAYMENT_INBOX.name
 _INBOXES = frozenset({_GROUP_INBOX, _PAYMENT_INBOX})
 DEAD_LETTERS = frozenset(spec.name for spec in ALL if spec.message is None)
 
 #: Topics of `watch`, in the order in which their end offsets are read: effects before causes. So in a running system
 #: the cause of every effect is within the ends.
-TOPICS = (*sorted(DEAD_LETTERS), PAYMENT_LOG.name, PAYMENT_INBOX.name, GROUP_LOG.name, ORDERS.name)
+TOPICS = (
+    *sorted(DEAD_LETTERS),
+    PAYMENT_LOG.name,
+    PAYMENT_INBOX.name,
+    STOCK_LOG.name,
+    ALLOWANCE_LOG.name,
+    GROUP_LOG.name,
+    ORDERS.name,
+)
 #: Topics of an audit: it also compares the decisions of groups with their inputs.
 AUDIT_TOPICS = (*TOPICS[:-1], GROUP_INBOX.name, ORDERS.name)
 
@@ -69,8 +89,10 @@ class LogFold:
         partitions: int | None = None,
         skipped: Collection[Place] = frozenset(),
         causes: Causes | None = None,
+        pieces: PieceFolds | None = None,
     ) -> None:
-        """`case_of` returns the case of a group, which then changes. `findings` receives the violations.
+        """`case_of` returns the case of a group, which then changes. `findings` receives the violations. `pieces` finds
+        the folds of stock items and allowances; None keeps them in memory.
 
         `partitions` is the declared number of partitions; with None the partition of a key is not checked. `skipped`
         are topic, partition, offset and SHA-256 of the records that deciders skip. With `causes`, both inboxes are read
@@ -78,6 +100,7 @@ class LogFold:
         """
         self._causes = causes
         self._case = case_of
+        self._pieces = pieces if pieces is not None else InMemoryFolds(findings)
         self._findings = findings
         self._skipped = frozenset(skipped)
         self._partitions = partitions
@@ -91,6 +114,8 @@ class LogFold:
         self._takers = {
             GROUP_LOG.name: self._group_decision,
             PAYMENT_LOG.name: self._payment_decision,
+            STOCK_LOG.name: self._stock_decision,
+            ALLOWANCE_LOG.name: self._allowance_decision,
             GROUP_INBOX.name: self._group_input,
             PAYMENT_INBOX.name: self._payment_input,
             ORDERS.name: self._order_fact,
@@ -137,7 +162,7 @@ class LogFold:
 
     def _group_decision(self, record: Record, key: str) -> None:
         decision = GroupDecision()
-        if not self._decode(decision, record, key, _GROUP_LOG):
+        if not self._decode(decision, record, key, _GROUP_LOG, "group"):
             return
         if self._causes is not None:
             causes = self._causes.of(_GROUP_INBOX, record.partition)
@@ -149,7 +174,7 @@ class LogFold:
 
     def _payment_decision(self, record: Record, key: str) -> None:
         decision = PaymentDecision()
-        if not self._decode(decision, record, key, _PAYMENT_LOG):
+        if not self._decode(decision, record, key, _PAYMENT_LOG, "group"):
             return
         if self._causes is not None:
             causes = self._causes.of(_PAYMENT_INBOX, record.partition)
@@ -158,6 +183,18 @@ class LogFold:
             record.value or b"", decision, bool(self.trimmed) and (_PAYMENT_LOG, record.partition) in self.trimmed
         ):
             self.duplicates += 1
+
+    def _stock_decision(self, record: Record, key: str) -> None:
+        decision = StockDecision()
+        if self._decode(decision, record, key, _STOCK_LOG, "stock"):
+            trimmed = (_STOCK_LOG, record.partition) in self.trimmed
+            self.duplicates += not self._pieces.stock(key).take(record.value or b"", decision, trimmed)
+
+    def _allowance_decision(self, record: Record, key: str) -> None:
+        decision = AllowanceDecision()
+        if self._decode(decision, record, key, _ALLOWANCE_LOG, "allowance"):
+            trimmed = (_ALLOWANCE_LOG, record.partition) in self.trimmed
+            self.duplicates += not self._pieces.allowance(key).take(record.value or b"", decision, trimmed)
 
     def _case_at(self, record: Record, key: str) -> Case:
         case = self._case(key)
@@ -198,14 +235,15 @@ class LogFold:
             what = f"{about} has time {decision.time_ms}, its input gives {max(before_ms, at_ms)}"
             self._findings.breach(Invariant.FOLLOWS_INPUT, key, "", what)
 
-    def _decode(self, decision: GroupDecision | PaymentDecision, record: Record, key: str, topic: str) -> bool:
+    def _decode(self, decision: Message, record: Record, key: str, topic: str, named: str) -> bool:
+        """Decodes a decision. `named`: the field that has the key of the aggregate."""
         try:
             decision.ParseFromString(record.value or b"")
         except DecodeError as error:
             self._unreadable(topic, record, key, f"is not a decision: {error}")
             return False
-        if decision.group != key:
-            what = f"{topic} offset {record.offset} decides about group {decision.group!r}"
+        if (name := getattr(decision, named)) != key:
+            what = f"{topic} offset {record.offset} decides about {named} {name!r}"
             self._findings.breach(Invariant.VERSIONS, key, "", what)
             return False
         if self._partitions and record.partition != (right := partition_of(key, self._partitions)):

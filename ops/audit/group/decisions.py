@@ -10,16 +10,17 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from ops.audit.chain import no_check
 from ops.audit.findings import Invariant
 from ops.audit.group.closing import completion_problems, expiry_problems
-from ops.audit.group.endings import Endings
 from ops.audit.group.membership import GroupState
+from ops.audit.group.pieces import Supply
 from ops.audit.group.seats import SeatState
-from ops.audit.group.terms import frozen
+from ops.audit.group.supply import Supplied
+from ops.audit.group.terms import SUPPLY_RULES_VERSION, frozen
 
 #: Orders of the waitlist that one decision may seat; the next decision continues.
 PROMOTIONS_BATCH = 64
 
 
-class GroupFold(Endings):
+class GroupFold(Supplied):
     """A group, folded from its decisions."""
 
     __slots__ = ()
@@ -35,6 +36,7 @@ class GroupFold(Endings):
         self._cause = decision.cause
         self._events = decision.events[:]
         self._promoted = 0
+        self._free = -1
         before = self.state
         handlers = self._HANDLERS
         for event in self._events:
@@ -50,6 +52,8 @@ class GroupFold(Endings):
             self._check_forming()
         elif self.state is not before:
             self._check_closed()
+        if self.supply is not None:
+            self._check_supply(self.supply)
         if self._to_return:
             for order in self._to_return:
                 if not self.seats[order].release_requested:
@@ -73,13 +77,19 @@ class GroupFold(Endings):
         members = len(self.confirmed)
         if members >= terms.capacity and not terms.at_deadline:
             self._violation(Invariant.ONE_END_OF_GROUP, f"full with {members} members, and not completed")
-        if self.waiting and self.taken < terms.capacity and self._promoted < PROMOTIONS_BATCH:
+        if (
+            self.waiting
+            and self.taken < terms.capacity
+            and self._promoted < PROMOTIONS_BATCH
+            and self._is_seatable(next(iter(self.waiting)))
+        ):
             self._violation(Invariant.SEATS, f"a seat is free, and {len(self.waiting)} orders wait")
         tiers, reached = terms.tiers, self.tiers_reached
         if reached < len(tiers) and members >= tiers[reached].members:
             self._violation(Invariant.RIGHT_AMOUNT, f"a tier of {tiers[reached].members} members is not announced")
         leader = self.leader_order
-        if leader not in self.reserved and leader not in self.confirmed and (leader or self.confirmed):
+        led = leader in self.reserved or leader in self.confirmed or self._leads_waiting(leader)
+        if not led and (leader or self.confirmed):
             self._violation(Invariant.RIGHT_AMOUNT, f"led by {leader or 'nobody'}, who has no seat")
 
     def _check_closed(self) -> None:
@@ -104,7 +114,13 @@ class GroupFold(Endings):
         self.terms = terms = frozen(event.terms.SerializeToString())
         self.deadline_ms = event.deadline_ms
         self.leader_order = event.leader_order
-        if event.deadline_ms != (deadline_ms := self._at_ms + terms.window_ms):
+        deadline_ms = self._at_ms + terms.window_ms
+        if terms.rules_version >= SUPPLY_RULES_VERSION:
+            self.supply = Supply()
+            deadline_ms = min(deadline_ms, terms.end_ms or deadline_ms)
+            if not terms.is_on_sale(self._at_ms):
+                self._violation(Invariant.SALE_TIMES, f"opened at {self._at_ms}, outside the sale")
+        if event.deadline_ms != deadline_ms:
             self._violation(
                 Invariant.ENDS_IN_TIME, f"its deadline is {event.deadline_ms}, its window gives {deadline_ms}"
             )
@@ -195,8 +211,9 @@ class GroupFold(Endings):
 
     #: The method of each kind of event.
     _HANDLERS: ClassVar[Mapping[str, Callable[[GroupFold, Any], None]]] = {
-        **Endings.HANDLERS,
-        **Endings.ENDINGS,
+        **Supplied.HANDLERS,
+        **Supplied.ENDINGS,
+        **Supplied.SUPPLY,
         "opened": _opened,
         "leader_changed": _leader_changed,
         "tier_reached": _tier_reached,

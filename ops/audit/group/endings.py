@@ -60,11 +60,17 @@ class Endings(Membership):
             self._violation(
                 Invariant.RIGHT_AMOUNT, f"charged {event.amount_minor}, requested {seat.to_settle_minor}", event.order
             )
+        if self.supply is not None and seat.state.seated:
+            self.supply.seated -= seat.quantity
+            self.supply.unreported += seat.quantity
         seat.state, seat.settled_minor = SeatState.SETTLED, event.amount_minor
 
     def _member_declined(self, event: Any) -> None:
         seat = self._seat("member_declined", event.order)
         self._end_settlement(seat)
+        if self.supply is not None and seat.state.seated:
+            self.supply.seated -= seat.quantity
+            self._owe_allowance(seat)
         seat.state = SeatState.DECLINED
 
     def _end_settlement(self, seat: Seat) -> None:

@@ -35,10 +35,17 @@ class OrderInput(Struct, array_like=True, gc=False):
     solo: bool
 
 
+#: Version of the decision, pieces granted, pieces that were free, and whether the group waits in line.
+StockAnswer = tuple[int, int, int, bool]
+
+
 class GroupInputs:
     """The inputs of one group that its decisions are compared with."""
 
-    __slots__ = ("_campaigns", "_cancelled", "_commands", "_rejected", "placed")
+    __slots__ = (
+        "_admitted", "_campaigns", "_cancelled", "_commands", "_denied", "_rejected", "_stock_answers",
+        "placed",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         #: By order.
@@ -50,6 +57,11 @@ class GroupInputs:
         self._rejected: dict[str, int] = {}
         #: Offsets of the commands that cancel the group.
         self._commands: set[int] = set()
+        #: Version, pieces, free pieces and place in the line of the stock item's answers, by offset.
+        self._stock_answers: dict[int, StockAnswer] = {}
+        #: Offsets of the first answers that admit and that deny an order.
+        self._admitted: dict[str, int] = {}
+        self._denied: dict[str, int] = {}
 
     def take(self, offset: int, message: GroupInput) -> None:
         """Takes the next input. Raises DecodeError."""
@@ -62,6 +74,12 @@ class GroupInputs:
             self._commands.add(offset)
         elif body == "order_rejected":
             self._rejected.setdefault(message.order_rejected.order, offset)
+        elif body == "stock_answer":
+            answer = message.stock_answer
+            self._stock_answers[offset] = answer.version, answer.granted, answer.free, answer.queued
+        elif body == "admission_answer":
+            known = self._admitted if message.admission_answer.admitted else self._denied
+            known.setdefault(message.admission_answer.order, offset)
 
     def _order_fact(self, offset: int, fact: OrderFact) -> None:
         if fact.HasField("cancel_requested"):
@@ -89,6 +107,18 @@ class GroupInputs:
     def is_command(self, cause: int) -> bool:
         """Whether an input is the command that cancels the group."""
         return cause in self._commands
+
+    def stock_answer(self, cause: int) -> StockAnswer | None:
+        """The answer of the stock item at an offset."""
+        return self._stock_answers.get(cause)
+
+    def is_admitted(self, order: str, cause: int) -> bool:
+        """Whether an answer that admits an order was known to the decision with this cause."""
+        return 0 <= self._admitted.get(order, -1) <= cause
+
+    def is_denied(self, order: str, cause: int) -> bool:
+        """Whether an answer that denies an order was known to the decision with this cause."""
+        return 0 <= self._denied.get(order, -1) <= cause
 
     # --- checks ------------------------------------------------------------------------------------------------------
 
@@ -144,8 +174,10 @@ class GroupInputs:
         if (event.customer, event.quantity) != (placed.customer, placed.quantity):
             yield f"in the waitlist with {event.quantity} of {event.customer}, placed as another order"
 
-    def refusal_is_true(self, event: pb.SeatRefused, terms: FrozenTerms | None, cause: int, *, orphaned: bool) -> bool:
-        """Whether order and campaign give the reason of a refusal. The log shows the other reasons.
+    def refusal_is_true(
+        self, event: pb.SeatRefused, terms: FrozenTerms | None, cause: int, at_ms: int, *, orphaned: bool
+    ) -> bool:
+        """Whether order and campaign give the reason of a refusal at a time. The log shows the other reasons.
 
         `terms` are the group's, None before it opened. `orphaned`: its money was returned before the order came.
         """
@@ -158,10 +190,10 @@ class GroupInputs:
         if placed is None or placed.at > cause or placed.request_sha256 != event.request_sha256:
             return False
         if terms is None:
-            return self._is_true_of_campaign(reason, placed, self._campaigns.get(cause))
-        return _is_true_of_terms(reason, placed, terms)
+            return self._is_true_of_campaign(reason, placed, self._campaigns.get(cause), at_ms)
+        return _is_true_of_terms(reason, placed, terms, at_ms)
 
-    def _is_true_of_campaign(self, reason: Any, placed: OrderInput, raw: bytes | None) -> bool:
+    def _is_true_of_campaign(self, reason: Any, placed: OrderInput, raw: bytes | None, at_ms: int) -> bool:
         """The same for an order of a group that is not open."""
         if reason == pb.REFUSAL_REASON_GROUP_UNKNOWN:
             return not placed.opens
@@ -175,10 +207,11 @@ class GroupInputs:
         if reason == pb.REFUSAL_REASON_TERMS_INVALID:
             # The service validates campaigns when they are made; which terms are valid is not judged here.
             return not campaign.archived
-        return _is_true_of_terms(reason, placed, frozen(terms_of_campaign(raw, placed.solo).SerializeToString()))
+        terms = frozen(terms_of_campaign(raw, placed.solo).SerializeToString())
+        return _is_true_of_terms(reason, placed, terms, at_ms)
 
 
-def _is_true_of_terms(reason: Any, placed: OrderInput, terms: FrozenTerms) -> bool:
+def _is_true_of_terms(reason: Any, placed: OrderInput, terms: FrozenTerms, at_ms: int) -> bool:
     return bool(
         {
             pb.REFUSAL_REASON_CURRENCY_MISMATCH: placed.currency != terms.currency,
@@ -186,5 +219,7 @@ def _is_true_of_terms(reason: Any, placed: OrderInput, terms: FrozenTerms) -> bo
             pb.REFUSAL_REASON_PRICE_CHANGED: placed.max_unit_price_minor < terms.entry_price_minor,
             pb.REFUSAL_REASON_CAMPAIGN_MISMATCH: placed.campaign != terms.campaign,
             pb.REFUSAL_REASON_NOT_OPEN_TO_JOIN: terms.solo or placed.opens,
+            pb.REFUSAL_REASON_NOT_STARTED: at_ms < terms.start_ms,
+            pb.REFUSAL_REASON_ENDED: 0 < terms.end_ms <= at_ms,
         }.get(reason, False)
     )

@@ -14,6 +14,7 @@ from groupbuy.groups.v1 import decisions_pb2 as pb
 from ops.audit.chain import Chain
 from ops.audit.findings import Findings, Invariant
 from ops.audit.group.inputs import GroupInputs
+from ops.audit.group.pieces import Supply
 from ops.audit.group.seats import ALLOWED, ENDS, Seat, SeatState
 from ops.audit.group.terms import FrozenTerms
 
@@ -52,9 +53,10 @@ class Membership:
     """The seats and members of a group, and their outcomes."""
 
     __slots__ = (
-        "_at_ms", "_cause", "_events", "_findings", "_promoted", "_to_return", "by_customer", "chain", "closed_ms",
-        "completed_version", "confirmed", "deadline_ms", "faulted", "inputs", "key", "leader_order", "members",
-        "reserved", "seats", "settled", "state", "terms", "tiers_reached", "unit_price_minor", "waiting",
+        "_at_ms", "_cause", "_events", "_findings", "_free", "_promoted", "_to_return", "by_customer", "chain",
+        "closed_ms", "completed_version", "confirmed", "deadline_ms", "faulted", "inputs", "key", "leader_order",
+        "members", "reserved", "seats", "settled", "state", "supply", "terms", "tiers_reached", "unit_price_minor",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, key: str, findings: Findings) -> None:
@@ -84,16 +86,20 @@ class Membership:
         self.closed_ms = 0
         #: The error of the rules, if they failed.
         self.faulted = ""
+        #: Its pieces and allowances; None for rules version 1.
+        self.supply: Supply | None = None
         #: Its inputs; None if the inbox is not read, or has lost some of them.
         self.inputs: GroupInputs | None = None
         self._findings = findings
         # Of the decision that is folded: its time, cause and events, the number of orders that it seated from the
-        # waitlist, and the orders whose funds it has to return.
+        # waitlist, the orders whose funds it has to return, and the pieces that the stock item has left; -1: it did not
+        # say that there are too few.
         self._at_ms = 0
         self._cause = -1
         self._events: Collection[pb.GroupEvent] = ()
         self._promoted = 0
         self._to_return: list[str] = []
+        self._free = -1
 
     @property
     def taken(self) -> int:
@@ -130,6 +136,9 @@ class Membership:
         seat.reserve(event)
         self.reserved[order] = None
         terms = self.terms
+        if self.supply is not None:
+            self.supply.seated += seat.quantity
+            self._check_place(seat)
         if terms is None or self.state is not GroupState.FORMING:
             self._violation(Invariant.SEATS, f"a seat in a group that is {self.state.name}", order)
             return
@@ -174,20 +183,40 @@ class Membership:
             self._vacate(seat)
         self.by_customer[customer] = self.by_customer.get(customer, 0) + 1
 
+    def _check_place(self, seat: Seat) -> None:
+        """Checks that an order of a group of rules version 2 may have a seat or wait for one."""
+
     def _seat_refused(self, event: Any) -> None:
-        seat = self._seat("seat_refused", event.order)
+        sold_out = self.supply is not None and event.reason == pb.REFUSAL_REASON_SOLD_OUT
+        seat = self._seat("sold_out" if sold_out else "seat_refused", event.order)
+        before = seat.state
         self._vacate(seat)
-        if not (self._is_refused_rightly(event, seat) or (event.reason in _REFUSED_BY_FAULT and self._failed)):
+        if self.supply is not None:
+            if before is not SeatState.UNKNOWN and event.reason != pb.REFUSAL_REASON_LIMIT_REACHED:
+                self._owe_allowance(seat)
+            self.supply.admitting.pop(event.order, None)
+        rightly = self._is_refused_rightly(event, seat, before)
+        if not (rightly or (event.reason in _REFUSED_BY_FAULT and self._failed)):
             reason = pb.RefusalReason.Name(event.reason).removeprefix("REFUSAL_REASON_")
             self._violation(Invariant.ONE_END_OF_ORDER, f"refused for {reason}, which is not so", event.order)
         seat.customer, seat.request_sha256 = event.customer, event.request_sha256
         seat.state = SeatState.REFUSED
 
-    def _is_refused_rightly(self, event: Any, seat: Seat) -> bool:
+    def _is_supply_refusal(self, event: Any, seat: Seat, before: SeatState) -> bool | None:
+        """Whether a refusal for a reason of rules version 2 is true; None for other reasons."""
+        return None
+
+    def _owe_allowance(self, seat: Seat) -> None:
+        """An order that was admitted, or waits for it, has ended without a purchase."""
+        if self.supply is not None and seat.limited:
+            self.supply.to_return[seat.order] = seat.customer
+
+    def _is_refused_rightly(self, event: Any, seat: Seat, before: SeatState) -> bool:
         reason, terms = event.reason, self.terms
         state = _REFUSED_IN.get(reason)
-        if state is not None:
-            return self.state is state
+        true = self._is_supply_refusal(event, seat, before) if state is None else self.state is state
+        if true is not None:
+            return true
         if reason == pb.REFUSAL_REASON_GROUP_FULL:
             if terms is None:
                 return False
@@ -197,7 +226,7 @@ class Membership:
         if self.inputs is None:
             return True
         orphaned = seat.state is SeatState.UNKNOWN and seat.release_requested
-        return self.inputs.refusal_is_true(event, terms, self._cause, orphaned=orphaned)
+        return self.inputs.refusal_is_true(event, terms, self._cause, self._at_ms, orphaned=orphaned)
 
     def _seat_waitlisted(self, event: Any) -> None:
         order = event.order
@@ -207,10 +236,12 @@ class Membership:
         seat.state = SeatState.WAITLISTED
         count = self.by_customer[event.customer] = self.by_customer.get(event.customer, 0) + 1
         terms = self.terms
-        if terms is None or self.state is not GroupState.FORMING or not terms.waitlist:
+        if self.supply is not None:
+            self._check_place(seat)
+        if terms is None or self.state is not GroupState.FORMING or not self._may_wait(terms):
             self._violation(Invariant.SEATS, "waitlisted in a group without a waitlist", order)
         else:
-            if self.taken < terms.capacity and not self.waiting:
+            if self.taken < terms.capacity and not self.waiting and self._is_seatable(order):
                 self._violation(Invariant.SEATS, "waitlisted though a seat is free", order)
             if count > terms.seats_per_customer:
                 self._violation(Invariant.SEATS, f"customer {event.customer} has {count} seats", order)
@@ -218,6 +249,14 @@ class Membership:
         if self.inputs is not None:
             for what in self.inputs.waitlist_problems(event, self._cause):
                 self._violation(Invariant.FOLLOWS_INPUT, what, order)
+
+    def _may_wait(self, terms: FrozenTerms) -> bool:
+        """Whether an order may wait. Without a waitlist, an order with a free seat waits for its pieces."""
+        return terms.waitlist or (bool(terms.stock) and terms.capacity - self.taken > len(self.waiting))
+
+    def _is_seatable(self, order: str) -> bool:
+        """Whether the group has pieces for one more order."""
+        return self.supply is None
 
     def _member_confirmed(self, event: Any) -> None:
         order = event.order
@@ -261,9 +300,12 @@ class Membership:
         if seat.state is not SeatState.WAITLISTED and reason != pb.RELEASE_REASON_DECLINED:
             self._to_return.append(order)
         self._vacate(seat)
+        self._owe_allowance(seat)
         seat.state = ENDS.get(reason, SeatState.RELEASED)
 
     def _vacate(self, seat: Seat) -> None:
+        if self.supply is not None and seat.state.seated:
+            self.supply.seated -= seat.quantity
         if seat.state.live:
             self.by_customer[seat.customer] -= 1
             self.reserved.pop(seat.order, None)

@@ -20,15 +20,17 @@ class SeatState(IntEnum):
     """The state of an order. SETTLED and all that follow are final."""
 
     UNKNOWN = 0
-    WAITLISTED = 1
-    RESERVED = 2
-    CONFIRMED = 3
-    SETTLED = 4
-    REFUSED = 5
-    DECLINED = 6
-    LAPSED = 7
-    CANCELLED = 8
-    RELEASED = 9
+    #: Waits for the answer whether it is within the customer's limit. From rules version 2 on.
+    ADMITTING = 1
+    WAITLISTED = 2
+    RESERVED = 3
+    CONFIRMED = 4
+    SETTLED = 5
+    REFUSED = 6
+    DECLINED = 7
+    LAPSED = 8
+    CANCELLED = 9
+    RELEASED = 10
 
     @property
     def final(self) -> bool:
@@ -46,14 +48,16 @@ class SeatState(IntEnum):
         return SeatState.WAITLISTED <= self <= SeatState.CONFIRMED
 
 
-_UNKNOWN, _WAITLISTED = SeatState.UNKNOWN, SeatState.WAITLISTED
+_UNKNOWN, _ADMITTING, _WAITLISTED = SeatState.UNKNOWN, SeatState.ADMITTING, SeatState.WAITLISTED
 _RESERVED, _CONFIRMED = SeatState.RESERVED, SeatState.CONFIRMED
 
 #: Event -> the states in which it is allowed.
 ALLOWED: dict[str, frozenset[SeatState]] = {
-    "seat_waitlisted": frozenset({_UNKNOWN}),
-    "seat_reserved": frozenset({_UNKNOWN, _WAITLISTED}),
-    "seat_refused": frozenset({_UNKNOWN}),
+    "admission_requested": frozenset({_UNKNOWN}),
+    "seat_waitlisted": frozenset({_UNKNOWN, _ADMITTING}),
+    "seat_reserved": frozenset({_UNKNOWN, _ADMITTING, _WAITLISTED}),
+    "seat_refused": frozenset({_UNKNOWN, _ADMITTING}),
+    "sold_out": frozenset({_WAITLISTED}),
     "member_confirmed": frozenset({_RESERVED}),
     "seat_released": frozenset({_WAITLISTED, _RESERVED, _CONFIRMED}),
     "member_settled": frozenset({_CONFIRMED}),
@@ -91,6 +95,8 @@ class Seat(Struct, array_like=True, gc=False):
     released: bool = False
     #: Whether a request to leave was refused.
     cancel_refused: bool = False
+    #: Whether it asked for its admission to a limited campaign.
+    limited: bool = False
 
     def reserve(self, event: SeatReserved) -> None:
         """Copies the fields of a reservation."""

@@ -15,6 +15,8 @@ from groupbuy.groups.v1.decisions_pb2 import Terms
 DEFAULT_SEATS_PER_CUSTOMER = 1
 DEFAULT_MAX_QUANTITY = 99
 DEFAULT_RULES_VERSION = 1
+#: The rules with stock, limits per customer, and times of the sale.
+SUPPLY_RULES_VERSION = 2
 
 
 class Tier(NamedTuple):
@@ -31,9 +33,28 @@ class FrozenTerms:
     """
 
     __slots__ = (
-        "at_deadline", "campaign", "capacity", "currency", "entry_price_minor", "hold_window_ms", "house_fill_members",
-        "leader_discount_minor", "max_quantity", "product", "raw", "rules_version", "seats_per_customer", "solo",
-        "solo_price_minor", "tiers", "waitlist", "window_ms",
+        "at_deadline",
+        "campaign",
+        "capacity",
+        "currency",
+        "end_ms",
+        "entry_price_minor",
+        "hold_window_ms",
+        "house_fill_members",
+        "leader_discount_minor",
+        "limit_per_customer",
+        "max_quantity",
+        "product",
+        "raw",
+        "rules_version",
+        "seats_per_customer",
+        "solo",
+        "solo_price_minor",
+        "start_ms",
+        "stock",
+        "tiers",
+        "waitlist",
+        "window_ms",
     )  # fmt: skip
 
     def __init__(self, raw: bytes) -> None:
@@ -57,10 +78,19 @@ class FrozenTerms:
         self.seats_per_customer = terms.seats_per_customer or DEFAULT_SEATS_PER_CUSTOMER
         self.max_quantity = terms.max_quantity or DEFAULT_MAX_QUANTITY
         self.rules_version = terms.rules_version
+        #: The stock item; empty: unlimited. The times of the sale and the limit per customer; 0: none.
+        self.stock = terms.stock
+        self.start_ms = terms.start_ms
+        self.end_ms = terms.end_ms
+        self.limit_per_customer = terms.limit_per_customer
         #: The highest price of one piece; 0 for terms without a price.
         self.entry_price_minor = (
             terms.solo_price_minor if terms.solo else self.tiers[0].unit_price_minor if self.tiers else 0
         )
+
+    def is_on_sale(self, at_ms: int) -> bool:
+        """Whether a time is within the times of the sale."""
+        return self.start_ms <= at_ms and not 0 < self.end_ms <= at_ms
 
 
 @lru_cache(maxsize=4_096)
@@ -84,6 +114,11 @@ def terms_of_campaign(raw: bytes, solo: bool) -> Terms:
         rules_version=campaign.rules_version or DEFAULT_RULES_VERSION,
         campaign_revision=campaign.revision,
     )
+    if terms.rules_version >= SUPPLY_RULES_VERSION:
+        terms.stock = campaign.stock.removeprefix("stocks/")
+        terms.start_ms = campaign.start_time.ToMilliseconds()
+        terms.end_ms = campaign.end_time.ToMilliseconds()
+        terms.limit_per_customer = campaign.limit_per_customer
     if solo:
         terms.solo = True
         terms.capacity = terms.seats_per_customer = 1

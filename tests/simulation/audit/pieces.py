@@ -24,6 +24,8 @@ class PiecesAuditor:
     """The books of one stock item, of the groups, and of the customers."""
 
     def __init__(self, offer: Campaign, stock: str) -> None:
+        #: Whether it only counts, and raises nothing.
+        self.silent = False
         self._offer = offer
         self._stock = stock
         self._versions: dict[tuple[str, str], int] = defaultdict(int)
@@ -44,6 +46,11 @@ class PiecesAuditor:
         self.denied_by_limit = 0
         #: Pieces by order within the limit.
         self._admitted: dict[str, int] = {}
+
+    def _breach(self, promise: str, key: str, what: str) -> None:
+        """Raises Violation, unless it only counts."""
+        if not self.silent:
+            raise Violation(promise, key, what)
 
     def placed(self, order: str, group: str, customer: str, quantity: int) -> None:
         """An order was placed."""
@@ -85,7 +92,7 @@ class PiecesAuditor:
                 self.leased[what.group] -= what.units
                 self.sold += what.units if body == "sold" else 0
             elif body == "faulted":
-                raise Violation("the rules raise no error", decision.stock, what.error)
+                self._breach("the rules raise no error", decision.stock, what.error)
 
     def _fold_group(self, decision: GroupDecision) -> None:
         group = decision.group
@@ -111,7 +118,7 @@ class PiecesAuditor:
             elif body == "units_returned":
                 self.granted[group] -= what.units
             elif body == "faulted":
-                raise Violation("the rules raise no error", group, what.error)
+                self._breach("the rules raise no error", group, what.error)
 
     def _fold_allowance(self, decision: AllowanceDecision) -> None:
         for event in decision.events:
@@ -119,9 +126,10 @@ class PiecesAuditor:
             if body == "admitted":
                 self._admitted[event.admitted.order] = event.admitted.quantity
             elif body == "returned":
-                del self._admitted[event.returned.order]
+                if self._admitted.pop(event.returned.order, None) is None:
+                    self._breach("an allowance gives back what it admitted", decision.allowance, event.returned.order)
             elif body == "faulted":
-                raise Violation("the rules raise no error", decision.allowance, event.faulted.error)
+                self._breach("the rules raise no error", decision.allowance, event.faulted.error)
 
     # Invariants -------------------------------------------------------------------------------------------------
 
@@ -129,10 +137,10 @@ class PiecesAuditor:
         leased = sum(self.leased.values())
         free = self.total - leased - self.sold
         if free < 0 or min(self.leased.values(), default=0) < 0:
-            raise Violation("free pieces are not negative", self._stock, f"{free} free, {dict(self.leased)} leased")
+            self._breach("free pieces are not negative", self._stock, f"{free} free, {dict(self.leased)} leased")
         taken = sum(self.seats.values())
         if taken > self.total:
-            raise Violation("never oversold", self._stock, f"{taken} pieces in seats of {self.total}")
+            self._breach("never oversold", self._stock, f"{taken} pieces in seats of {self.total}")
         seats: dict[str, int] = defaultdict(int)
         customers: dict[str, int] = defaultdict(int)
         for order, pieces in self.seats.items():
@@ -141,17 +149,17 @@ class PiecesAuditor:
             customers[customer] += pieces
         for group, pieces in seats.items():
             if pieces > self.granted[group]:
-                raise Violation("a seat has its pieces", group, f"{pieces} in seats, {self.granted[group]} granted")
+                self._breach("a seat has its pieces", group, f"{pieces} in seats, {self.granted[group]} granted")
         limit = self._offer.limit_per_customer
         for customer, pieces in customers.items():
             if limit and pieces > limit:
-                raise Violation("a customer's limit holds", customer, f"{pieces} pieces, limit {limit}")
+                self._breach("a customer's limit holds", customer, f"{pieces} pieces, limit {limit}")
 
     def _check_time(self, order: str, time_ms: int) -> None:
         start_ms = self._offer.start_time.ToMilliseconds()
         end_ms = self._offer.end_time.ToMilliseconds()
         if time_ms < start_ms or (end_ms and time_ms >= end_ms):
-            raise Violation("nothing is sold outside its window", order, f"a seat at {time_ms}")
+            self._breach("nothing is sold outside its window", order, f"a seat at {time_ms}")
 
     def check_quiet(self, world: StockWorld) -> None:
         """Checks what holds whenever every message has arrived: nobody waits for what is there. Raises Violation."""
@@ -159,7 +167,7 @@ class PiecesAuditor:
             for item in decider.states.aggregates():
                 for group, at_least in list(item.state.line.items())[:1]:
                     if at_least <= self.total - sum(self.leased.values()) - self.sold:
-                        raise Violation("nobody waits for free pieces", group, f"needs {at_least}")
+                        self._breach("nobody waits for free pieces", group, f"needs {at_least}")
         for decider in world.decided(topics.GROUPS_DECIDER):
             for one in decider.states.aggregates():
                 self._check_quiet_group(one.key, one.state)
@@ -171,31 +179,31 @@ class PiecesAuditor:
         pieces = sum(self._orders[order][2] for order in seated)
         for order in list(state.waitlist)[:1]:
             if len(seated) < state.frozen.capacity and pieces + self._orders[order][2] <= self.granted[group]:
-                raise Violation("nobody waits for a free seat", group, order)
+                self._breach("nobody waits for a free seat", group, order)
         if state.frozen.solo and not seated and not state.waitlist:
-            raise Violation("a solo purchase ends with its order", group, "it forms on")
+            self._breach("a solo purchase ends with its order", group, "it forms on")
 
     def check_end(self, world: StockWorld) -> None:
         """Checks what holds when nothing is left to do: every piece is free or sold. Raises Violation."""
         for order, (group, _, _) in self._orders.items():
             if order not in self._ends:
-                raise Violation("every order ends", group, f"{order} has no end")
+                self._breach("every order ends", group, f"{order} has no end")
         left = {group: units for group, units in self.leased.items() if units}
         if left:
-            raise Violation("every lease comes home", self._stock, f"{left} leased")
+            self._breach("every lease comes home", self._stock, f"{left} leased")
         bought = sum(self._orders[order][2] for order in self.charged)
         if bought != self.sold:
-            raise Violation("sold is what was charged", self._stock, f"{self.sold} sold, {bought} charged")
+            self._breach("sold is what was charged", self._stock, f"{self.sold} sold, {bought} charged")
         (item,) = [
             one.state
             for decider in world.decided(topics.INVENTORY_STOCK_DECIDER)
             for one in decider.states.aggregates()
         ]
         if (item.leased, item.sold, item.total, item.open_leases, item.leases) != (0, self.sold, self.total, 0, {}):
-            raise Violation("the stock's books are those of its log", self._stock, str(item))
+            self._breach("the stock's books are those of its log", self._stock, str(item))
         if item.line:
-            raise Violation("nobody waits in line at the end", self._stock, str(item.line))
+            self._breach("nobody waits in line at the end", self._stock, str(item.line))
         if self._offer.limit_per_customer:
             kept = set(self._admitted)
             if kept != self.charged:
-                raise Violation("an allowance keeps what was bought", "", f"{kept ^ self.charged} differ")
+                self._breach("an allowance keeps what was bought", "", f"{kept ^ self.charged} differ")

@@ -105,6 +105,26 @@ INVENTORY: tuple[Mutant, ...] = (
         (supply._balance_pieces, "not supply.asked and ", ""),
     ),
     mutant(
+        "line_overtaken",
+        "a group that asks gets pieces before those in line",
+        (stock._answer, " and not state.line:", ":"),
+    ),
+    mutant(
+        "lease_beyond_request",
+        "a lease is larger than the group can use",
+        (stock._answer, "min(units.at_most, share)", "share + 1"),
+    ),
+    mutant(
+        "allowance_repeats",
+        "the allowance takes a repeated decision of a group again",
+        (allowance.is_repeat, "command.asked.cause <= state.heard.get(command.partition, -1)", "False"),
+    ),
+    mutant(
+        "allowance_keeps_returns",
+        "the allowance does not take pieces back",
+        (allowance.decide, "if order in state.admitted:\n            yield", "if False:\n            yield"),
+    ),
+    mutant(
         "admits_everybody",
         "the allowance admits orders beyond the limit",
         (allowance.decide, "state.pieces + request.quantity <= asked.limit", "True"),

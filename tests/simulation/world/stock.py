@@ -32,6 +32,7 @@ from services.inventory.processors.router import InventoryRoutes
 from shared_kernel import topics
 from tests.scenarios import facts, inputs, payment_events
 from tests.simulation.audit.pieces import PiecesAuditor
+from tests.simulation.audit.product import ProductAuditor
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.checkpoints import Checkpoint
 from tests.simulation.world.processes import Batch, DeciderProcess, Out, Process
@@ -95,13 +96,16 @@ class RouterProcess(Process):
 class StockWorld:
     """One history. `run` plays it to its end and raises Violation if an invariant fails."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, product_only: bool = False) -> None:
+        """With `product_only`, only the product's audit raises Violation."""
         self.chance = chance = Random(seed)
         self.broker = Broker(TOPICS, PARTITIONS, START_MS)
         self.offer = _offer(chance)
         self.total = chance.choice((0, 1, 3, 8, 20, 60))
         self.auditor = PiecesAuditor(self.offer, STOCK)
-        self.broker.watchers += [self.auditor.watch, self._pay]
+        self.product = ProductAuditor(PARTITIONS)
+        self.auditor.silent = product_only
+        self.broker.watchers += [self.product.watch, self.auditor.watch, self._pay]
         #: (time, number, action), in the order of time.
         self._plan: list[tuple[int, int, Callable[[], None]]] = []
         self._planned = 0
@@ -289,9 +293,11 @@ class StockWorld:
                 continue
             if self._step():
                 continue
+            self.product.check_quiet()
             self.auditor.check_quiet(self)
             if self._pass_time():
                 continue
+            self.product.check_end()
             self.auditor.check_end(self)
             return
         raise AssertionError("the history does not end")
