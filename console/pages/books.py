@@ -18,6 +18,7 @@ from console.live.services import CALL_S, Services
 from console.pages.live import held_minor
 from console.web.channel import Channel
 from console.web.templates import fragment
+from eventlog.runtime.wall_clock import wall_clock_ms
 from ops.audit.findings import TITLES, Invariant
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class BooksChannel(Channel):
             first = totals.first.get(number, "")
             if invariant is Invariant.BALANCED:
                 count += len(unbalanced)
+            if invariant is Invariant.PIECES:
+                count += sum(1 for _ in totals.unequal_pieces(wall_clock_ms()))
             if invariant is Invariant.BOOKS_EQUAL:
                 count += differences
             if count:

@@ -15,6 +15,7 @@ from rich.table import Table
 from chassis.telemetry import logging as telemetry
 from eventlog.runtime.wall_clock import wall_clock_ms
 from ops import where
+from ops.audit.findings import TITLES, Invariant
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, cannot_run
 from ops.output import Json, Output
@@ -125,7 +126,8 @@ def _once(job: Job, address: str, out: Output, *, temporary: bool) -> None:
     found = figures(totals, view.compared, wall_clock_ms())
     _print(out, totals, view)
     out.figures(found)
-    if found["violations"] or found["unbalanced"] or any(one.differences for one in view.compared):
+    unequal = found["unbalanced"] or found["unequal_pieces"]
+    if found["violations"] or unequal or any(one.differences for one in view.compared):
         raise typer.Exit(DOES_NOT_HOLD)
 
 
@@ -137,6 +139,9 @@ def _print(out: Output, totals: Totals, view: View) -> None:
         table.add_row(str(number), title, str(count), text)
     for currency, charged, kept in totals.unbalanced():
         table.add_row("1", "debits = credits per currency", "1", f"{currency}: charged {charged}, captured {kept}")
+    for stock, one in totals.unequal_pieces(wall_clock_ms()):
+        what = f"stock item {stock}: {one.leased} leased, {one.held} in groups; {one.sold} sold, {one.charged} charged"
+        table.add_row(str(int(Invariant.PIECES)), TITLES[Invariant.PIECES], "1", what)
     for compared in view.compared:
         for text in compared.texts:
             table.add_row("15", f"statement of {compared.provider}", "", text)

@@ -69,6 +69,7 @@ class WatchCollector(Collector):
         books = sum(one.differences for one in compared)
         counts = {one: found.get(one, 0) for one in Invariant if one not in _NOT_CHECKED}
         counts[Invariant.BALANCED] += balanced
+        counts[Invariant.PIECES] += sum(1 for _ in totals.unequal_pieces(wall_clock_ms()))
         counts[Invariant.BOOKS_EQUAL] += books
         yield family(names.AUDIT_DIFFERENCES, {(str(int(one)),): count for one, count in counts.items()})
         yield family(names.RECONCILE_DIFFERENCES, {(one.provider,): one.differences for one in compared})

@@ -97,6 +97,19 @@ def figures(totals: Totals, compared: Iterable[Compared], now_ms: int) -> dict[s
             {"currency": currency, "charged_minor": charged, "captured_minor": kept}
             for currency, charged, kept in totals.unbalanced()
         ],
+        "pieces": {
+            stock: {
+                "total": pieces.total,
+                "free": pieces.total - pieces.leased - pieces.sold,
+                "leased": pieces.leased,
+                "sold": pieces.sold,
+            }
+            for stock, pieces in sorted(totals.pieces.items())
+        },
+        "unequal_pieces": [
+            {"stock": stock, "leased": one.leased, "in_groups": one.held, "sold": one.sold, "charged": one.charged}
+            for stock, one in totals.unequal_pieces(now_ms)
+        ],
         "money_minor": {
             currency: {
                 "held": money.held,

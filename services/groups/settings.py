@@ -32,5 +32,5 @@ class GroupsSettings(ServiceSettings):
     #: refused unless one of them can take its currency, prices and window.
     providers: ProviderNames = DEFAULT_PROVIDERS
     #: Whether this installation runs the inventory service. Without it, campaigns with stock, a limit per customer, or
-    #: times of start and end are refused. Not complete: `audit` and `watch` do not know such groups yet.
+    #: times of start and end are refused.
     inventory: bool = False

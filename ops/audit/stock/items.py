@@ -15,7 +15,6 @@ from msgspec import Struct, field
 from ops.audit.chain import Chain, no_check
 from ops.audit.findings import Findings, Invariant
 
-
 #: Groups in line that one decision may answer; the next decision continues.
 ANSWERS_BATCH = 64
 
@@ -57,6 +56,8 @@ class StockBooks(Struct, array_like=True):
     heard: dict[int, int] = field(default_factory=dict)
     offer: int = 0
     faulted: str = ""
+    #: Time of the last decision, in milliseconds since the epoch.
+    time_ms: int = 0
 
     @property
     def free(self) -> int:
@@ -90,6 +91,7 @@ class StockFold:
         if self.chain.trimmed:
             return True
         self._decision = decision
+        self.books.time_ms = decision.time_ms
         self._heard = None
         self._served = 0
         events = decision.events[:]

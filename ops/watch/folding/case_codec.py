@@ -9,6 +9,7 @@ from ops.audit.cases import Case, Placed, RefundInput
 from ops.audit.chain import Chain
 from ops.audit.findings import Findings
 from ops.audit.group.membership import GroupState
+from ops.audit.group.pieces import Supply
 from ops.audit.group.seats import Seat
 from ops.audit.group.terms import frozen
 from ops.audit.money.holds import Payment
@@ -16,7 +17,7 @@ from ops.watch.folding.summary import Summary
 
 #: Identifies the rows of a state directory. Change it with every change of the rows' meaning: the logs are then folded
 #: again.
-STAMP = "watch-2"
+STAMP = "watch-3"
 
 
 class _Row(Struct, array_like=True):
@@ -50,6 +51,7 @@ class _Row(Struct, array_like=True):
     completed_version: int
     settled: bool
     faulted: str
+    supply: Supply | None
     # The payments.
     payments_chain: Chain
     payments: dict[str, Payment]
@@ -91,6 +93,7 @@ def encode(case: Case, summary: Summary) -> bytes:
             group.completed_version,
             group.settled,
             group.faulted,
+            group.supply,
             money.chain,
             money.payments,
             money.rules_version,
@@ -129,6 +132,7 @@ def decode(key: str, row: bytes, findings: Findings) -> tuple[Case, Summary]:
     group.completed_version = stored.completed_version
     group.settled = stored.settled
     group.faulted = stored.faulted
+    group.supply = stored.supply
     money.chain = stored.payments_chain
     money.payments = stored.payments
     money.rules_version = stored.rules_version

@@ -18,7 +18,8 @@ from ops.audit.cases import Case
 from ops.audit.findings import Findings, Violation
 from ops.audit.fold import LogFold, Place, Record
 from ops.watch.folding.case_store import MAX_CHANGED, MAX_RECENT, CaseStore
-from ops.watch.folding.summary import OpenItem, Summary, summarise
+from ops.watch.folding.piece_store import PieceStore
+from ops.watch.folding.summary import OpenItem, Pieces, Summary, summarise
 from ops.watch.folding.totals import Totals
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class IncrementalAudit:
         self._max_changed = max_changed
         self._findings = Findings()
         self.cases = CaseStore(database, self._findings, max_recent)
-        self._fold = LogFold(self.cases.to_change, self._findings, partitions, skipped)
+        self._pieces = PieceStore(database, self._findings)
+        self._fold = LogFold(self.cases.to_change, self._findings, partitions, skipped, pieces=self._pieces)
         stored = self.cases.totals()
         self.totals = _TOTALS.decode(stored) if stored is not None else Totals()
         self._fold.trimmed.update(_places(self.totals.trimmed))
@@ -84,7 +86,7 @@ class IncrementalAudit:
             some = records[begin : begin + _SLICE]
             self._fold.take(topic, some)
             self._last[name] = some[-1]
-            if self.cases.changed >= self._max_changed:
+            if self.cases.changed + self._pieces.changed >= self._max_changed:
                 self._write(consistent=False)
 
     def end_round(self) -> None:
@@ -120,6 +122,10 @@ class IncrementalAudit:
             return summary
 
         self.cases.write_changed(batch, evaluate)
+        for stock, books in self._pieces.write_changed(batch):
+            pieces = self.totals.pieces.setdefault(stock, Pieces())
+            pieces.total, pieces.leased, pieces.sold = books.total, books.leased, books.sold
+            pieces.at_ms = max(pieces.at_ms, books.time_ms)
         if consistent:
             self.cases.evaluate_again(batch, sorted(self._suspects - changed.keys()), evaluate)
             self.cases.delete_suspects(batch, self._suspects)

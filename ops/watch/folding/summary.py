@@ -62,6 +62,34 @@ class Money(Struct, array_like=True, gc=False):
         self.kept += sign * other.kept
 
 
+class Pieces(Struct, array_like=True, gc=False):
+    """The pieces of one stock item, in groups and by its own log."""
+
+    #: By the groups' logs: pieces that they have, and pieces of charged members.
+    held: int = 0
+    charged: int = 0
+    #: By the log of the stock item.
+    total: int = 0
+    leased: int = 0
+    sold: int = 0
+    #: Time of the newest decision about it, in milliseconds since the epoch.
+    at_ms: int = 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether both say the same. Messages on their way make them differ."""
+        return (self.held, self.charged) == (self.leased, self.sold)
+
+    def add(self, other: Pieces) -> None:
+        """Adds the sums of another worker."""
+        self.held += other.held
+        self.charged += other.charged
+        self.total += other.total
+        self.leased += other.leased
+        self.sold += other.sold
+        self.at_ms = max(self.at_ms, other.at_ms)
+
+
 class OpenHold(Struct, array_like=True, gc=False):
     """A hold that is neither captured nor ended. Times are in milliseconds since the epoch; 0: unknown."""
 
@@ -98,6 +126,12 @@ class Summary(Struct, array_like=True):
     unsettled_since_ms: int = 0
     #: The number of pending pieces of work, as the audit counts them.
     pending: int = 0
+    #: Its stock item, empty if there is none; pieces that it has, pieces of charged members, and time of its last
+    #: decision.
+    stock: str = ""
+    held: int = 0
+    charged: int = 0
+    at_ms: int = 0
 
     @property
     def open(self) -> bool:
@@ -119,6 +153,9 @@ def summarise(case: Case, scope: Scope) -> tuple[Summary, list[Violation]]:
             _money(found, seat.currency).charged += seat.settled_minor
     for payment in case.group_payments.payments.values():
         _add_payment(found, payment)
+    if group.supply is not None and group.terms is not None and group.terms.stock and not case.trimmed:
+        found.stock, found.held, found.charged = group.terms.stock, group.supply.held, group.supply.sold
+        found.at_ms = group.chain.time_ms
     if found.pending and not case.trimmed:
         found.items.extend(_items(case))
         found.unsettled_since_ms = _unsettled_since(case)
@@ -202,13 +239,7 @@ def _items(case: Case) -> Iterator[OpenItem]:
     for order in case.unreadable - case.placed.keys():
         if order not in group.seats:
             yield OpenItem("order", order, case.at_ms, case.at_ms, "its record can't be decoded, and it is not refused")
-    for order, seat in group.seats.items():
-        if seat.release_requested and not seat.released:
-            at_ms = group.closed_ms or case.at_ms
-            yield OpenItem("release", order, at_ms, at_ms, f"{seat.state.name}; its release is requested and not done")
-        elif seat.state is SeatState.RESERVED:
-            until_ms = seat.reserved_until_ms
-            yield OpenItem("order", order, until_ms, until_ms, "reserved past its time, neither confirmed nor released")
+    yield from _seat_items(case)
     for order, payment in case.group_payments.payments.items():
         yield from _payment_items(case, order, payment)
     for refund, command in case.refunds.items():
@@ -216,6 +247,19 @@ def _items(case: Case) -> Iterator[OpenItem]:
         owner = case.group_payments.payments.get(order)
         if owner is None or refund not in owner.refunds:
             yield OpenItem("refund", order, case.at_ms, case.at_ms, f"refund {refund} is not decided")
+
+
+def _seat_items(case: Case) -> Iterator[OpenItem]:
+    group = case.group
+    for order, seat in group.seats.items():
+        if seat.release_requested and not seat.released:
+            at_ms = group.closed_ms or case.at_ms
+            yield OpenItem("release", order, at_ms, at_ms, f"{seat.state.name}; its release is requested and not done")
+        elif seat.state is SeatState.RESERVED:
+            until_ms = seat.reserved_until_ms
+            yield OpenItem("order", order, until_ms, until_ms, "reserved past its time, neither confirmed nor released")
+        elif seat.state is SeatState.ADMITTING:
+            yield OpenItem("order", order, case.at_ms, case.at_ms, "waits for the answer of the customer's allowance")
 
 
 def _payment_items(case: Case, order: str, payment: Payment) -> Iterator[OpenItem]:

@@ -13,13 +13,16 @@ from msgspec import Struct, field
 
 from ops.audit.findings import Violation
 from ops.audit.fold import Place
-from ops.watch.folding.summary import Money, Summary
+from ops.watch.folding.summary import Money, Pieces, Summary
 
 K = TypeVar("K")
 
 _MINUTE_MS = 60_000
 #: Texts of the newest findings that are kept.
 MAX_TEXTS = 50
+
+#: Time after which no message between groups and a stock item is on its way, in milliseconds.
+QUIET_MS = 60_000
 
 #: Lower bounds of the ages in the label `older_than`, in milliseconds.
 AGES: dict[str, int] = {"0": 0, "1h": 3_600_000, "1d": 86_400_000, "5d": 5 * 86_400_000}
@@ -58,6 +61,8 @@ class Totals(Struct, array_like=True):
     alarms: int = 0
     #: Topics whose first records are gone, as `topic/partition`.
     trimmed: list[str] = field(default_factory=list)
+    #: By stock item.
+    pieces: dict[str, Pieces] = field(default_factory=dict)
 
     def add(self, summary: Summary, sign: int = 1) -> None:
         """Adds the summary of a group or, with -1, removes it."""
@@ -78,6 +83,11 @@ class Totals(Struct, array_like=True):
         if summary.unsettled_since_ms:
             _tally(self.unsettled, summary.unsettled_since_ms, 0, sign)
         self.pending += sign * summary.pending
+        if summary.stock:
+            pieces = self.pieces.setdefault(summary.stock, Pieces())
+            pieces.held += sign * summary.held
+            pieces.charged += sign * summary.charged
+            pieces.at_ms = max(pieces.at_ms, summary.at_ms)
 
     def note(self, violation: Violation) -> None:
         """Keeps the text of a violation."""
@@ -108,6 +118,8 @@ class Totals(Struct, array_like=True):
             for name, minutes in source.items():
                 _merge(target.setdefault(name, {}), minutes)
         _merge(self.unsettled, other.unsettled)
+        for stock, pieces in other.pieces.items():
+            self.pieces.setdefault(stock, Pieces()).add(pieces)
         for invariant, text in other.first.items():
             self.first.setdefault(invariant, text)
         self.texts = [*self.texts, *other.texts][-MAX_TEXTS:]
@@ -123,6 +135,13 @@ class Totals(Struct, array_like=True):
         for _place, violation in self.unreadable:
             found[violation.invariant] = found.get(violation.invariant, 0) + 1
         return {invariant: count for invariant, count in sorted(found.items()) if count}
+
+    def unequal_pieces(self, now_ms: int) -> Iterator[tuple[str, Pieces]]:
+        """The stock items whose log differs from the groups' logs. A lease, a return or a sale may be on its way for
+        QUIET_MS after the last decision."""
+        for stock, pieces in sorted(self.pieces.items()):
+            if not pieces.equal and now_ms - pieces.at_ms > QUIET_MS:
+                yield stock, pieces
 
     def unbalanced(self) -> Iterator[tuple[str, int, int]]:
         """Currency, charges and captures of the groups without pending work, where they differ."""
