@@ -38,7 +38,8 @@ def demo(
 
     Reads nothing, or with --kafka the broker's topics.
 
-    Changes the run directory, which is removed at the end, or with --kafka the topics of that broker.
+    Changes the run directory, or with --kafka the topics of that broker. The log of the last evening stays in
+    .run/evening, and the end prints links to its most interesting stories in the console, and how to open them.
 
     Exit codes: 0 the audit finds no violation, 1 it finds one, 2 cannot run, 130 Ctrl-C.
 

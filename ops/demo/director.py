@@ -23,9 +23,13 @@ from rich.live import Live
 from rich.text import Text
 
 from chassis.rpc import channel_options
+from devstack import addresses
+from devstack.product import CONSOLE
 from ops.audit import Marks, NotQuiet, Report, audit, marks, wait_quiet
 from ops.console import labelled
+from ops.demo import kept
 from ops.demo.board import TOPICS, Board
+from ops.demo.highlights import Kill, highlights, link
 from ops.demo.history import Recorder
 from ops.demo.plan import Evening, Plot, plan
 from ops.demo.player import Player, Tally
@@ -63,6 +67,7 @@ class Director:
         self._options = options
         self._console = console
         self._evening: Evening = plan(options.orders, options.seed)
+        self._run_dir = options.run_dir
         self._stage = Stage(options.run_dir, options.kafka, options.partitions)
         self._tally = Tally()
         self._run = uuid4()
@@ -70,6 +75,7 @@ class Director:
         self._view = View(self._evening, self._board, self._tally, self._stage)
         self._recorder = Recorder()
         self._report: Report | None = None
+        self._kill: Kill | None = None
 
     def kill_all(self) -> None:
         """Kills all processes. May be called from any thread."""
@@ -87,7 +93,9 @@ class Director:
             interrupted = errors.subgroup(BrokenPipeError) is not None
             raise
         finally:
-            self._clean_up(succeeded or interrupted)
+            self._clean_up(succeeded or interrupted, keep=succeeded)
+        if succeeded:
+            self._print_stories()
         return succeeded
 
     def stopping(self, signal_name: str) -> None:
@@ -118,15 +126,39 @@ class Director:
         # On a terminal lines end between words, and no amount is split. In a file each line stays one.
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
-    def _clean_up(self, remove: bool) -> None:
-        run_dir = self._options.run_dir
+    def _clean_up(self, remove: bool, *, keep: bool) -> None:
+        """Removes the run directory, or keeps it: with --keep, after a failure, and as the last evening."""
+        run_dir = self._run_dir
         empty = not any(path.is_file() for path in run_dir.rglob("*"))
-        if empty or (remove and not self._options.keep):
+        if keep and not self._options.keep and self._options.kafka is None:
+            self._run_dir = kept.keep(run_dir)
+        elif empty or (remove and not self._options.keep):
             shutil.rmtree(run_dir, ignore_errors=True)
             with suppress(OSError):
                 run_dir.parent.rmdir()  # fails if it has other files
         elif run_dir.exists():
             self._print(f"Logs and data are in {run_dir}.")
+
+    def _print_stories(self) -> None:
+        """Prints the stories that are worth reading, and how to open them."""
+        found = highlights(self._board, self._kill)
+        if not found:
+            return
+        kafka = self._options.kafka
+        address = f"127.0.0.1:{addresses.choose()[CONSOLE]}"
+        self._console.print()
+        self._print("The stories of the evening that are worth reading:")
+        for one in found:
+            self._print(f"  {one.title}: {one.why}")
+            self._console.print(Text(f"    {link(address, one.group.key)}"), soft_wrap=True)
+        if kafka is None:
+            opened = f"make up KEEP=1 UP='--run-dir {self._run_dir}'"
+        else:
+            settings = {"KAFKA": kafka, "LISTEN": address, "INSECURE": "true"}
+            variables = " ".join(f"GROUPBUY_CONSOLE_{name}={value}" for name, value in settings.items())
+            opened = f"{variables} .venv/bin/python -m console"
+        self._print("This command opens them:")
+        self._console.print(Text(f"  {opened}"), soft_wrap=True)
 
     async def _in_stage(self) -> bool:
         plots = self._evening.plots()
@@ -256,9 +288,10 @@ class Director:
         """Kills a service in the middle of the evening."""
         await asyncio.sleep(self._evening.kill_at_s)
         pid = self._stage.kill(VICTIM)
-        killed_s = time.monotonic()
+        killed_s, killed_ms = time.monotonic(), int(time.time() * 1000)
         self._show_incident(f"the demo killed {VICTIM} (pid {pid}) with SIGKILL")
         await self._stage.wait_restarted(VICTIM, pid)
+        self._kill = Kill(VICTIM, killed_ms)
         self._show_incident(
             f"the demo killed {VICTIM} with SIGKILL; it served again after {time.monotonic() - killed_s:.1f} s"
         )

@@ -16,6 +16,7 @@ from devstack.errors import DevstackError
 from devstack.kafka import jars
 from devstack.stack import BROKER, Stack
 from devstack.supervision.health import Health
+from ops.demo.kept import DATA
 from ops.demo.screen.view import ServiceState
 
 PROVIDER = "provider"
@@ -32,7 +33,14 @@ class Stage:
         low, high = LATENCY_MS
         latency = {"GROUPBUY_SIMPROVIDER_LATENCY_MIN_MS": str(low), "GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": str(high)}
         self._external = kafka
-        self._stack = Stack(run_dir, kafka=kafka, partitions=partitions, environment={PROVIDER: latency})
+        self._stack = Stack(
+            run_dir,
+            kafka=kafka,
+            data=run_dir / DATA,
+            keep_data=True,
+            partitions=partitions,
+            environment={PROVIDER: latency},
+        )
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
 

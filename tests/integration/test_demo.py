@@ -8,9 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from devstack.product import CONSOLE, WITH_CONSOLE
+from devstack.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 120.0
@@ -38,8 +42,20 @@ def test_the_demo_in_a_pipe_ends_with_zero_differences(tmp_path: Path) -> None:
     assert re.search(r"^starting, \d+ s: waiting for ", text, re.MULTILINE)
     assert re.search(r"^00:\d\d orders arrive: \d+ of 60 orders; groups: ", text, re.MULTILINE)
     assert re.search(r"^orders placed +60$", text, re.MULTILINE)
-    assert text.endswith("Zero differences: every order has one final state, every amount is accounted for.\n")
-    assert not any(tmp_path.iterdir())
+    assert "Zero differences: every order has one final state, every amount is accounted for.\n" in text
+    assert text.endswith("This command opens them:\n  make up KEEP=1 UP='--run-dir .run/evening'\n")
+    assert [one.name for one in (tmp_path / ".run").iterdir()] == ["evening"]
+    stories = re.findall(r"^    http://127\.0\.0\.1:15060(/groups/[0-9a-f-]{36})$", text, re.MULTILINE)
+    assert len(stories) >= 2
+    run_dir = tmp_path / ".run" / "evening"
+    with Stack(run_dir, data=run_dir / "kept", keep_data=True, plan=WITH_CONSOLE) as stack:
+        for path in stories:
+            assert page(f"http://{stack.endpoints[CONSOLE]}{path}").count('<li class="line ') > 5
+
+
+def page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+        return str(answer.read().decode())
 
 
 def test_ctrl_c_in_the_middle_stops_everything(tmp_path: Path) -> None:
