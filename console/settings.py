@@ -40,6 +40,9 @@ class ConsoleSettings(SecuritySettings):
     payments: HostPort = "127.0.0.1:50053"
     #: Address of the inventory service; the live page then shows the pieces of campaigns with stock. Empty: it is off.
     inventory: MaybeHostPort = ""
+    #: Addresses of the /metrics ports of the services, separated by commas; the page Health then shows the age of the
+    #: checkpoints. Empty: it does not.
+    service_metrics: str = Field(default="", max_length=10_000)
     #: SPIFFE id of the groups service.
     groups_identity: SpiffeId = "spiffe://groupbuy.internal/service/groups"
     #: SPIFFE id of the payments service.

@@ -184,6 +184,7 @@ def _console(layout: Layout) -> Child:
         "GROUPS": layout.endpoints["groups"],
         "PAYMENTS": layout.endpoints["payments"],
         "STATE_DIR": str(layout.data / "state" / CONSOLE),
+        "SERVICE_METRICS": ",".join(layout.endpoints[one] for one in METRICS),
         "STATEMENTS": layout.endpoints[PROVIDER],
         "STATEMENT_EVERY_SECONDS": "60",
         "INSECURE": "true",

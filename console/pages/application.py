@@ -12,6 +12,7 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 
 from console.live.board import Board
+from console.live.checkpoints import Checkpoints
 from console.live.services import Services
 from console.live.stock import Stocks
 from console.pages.books import BooksChannel
@@ -74,7 +75,7 @@ class OperatorPages:
             MAX_STORIES, lambda key: StoryChannel(settings.kafka, board, *key)
         )
         self._books = BooksChannel(board, services, settings.roots)
-        self._health = HealthChannel(board, services)
+        self._health = HealthChannel(board, services, Checkpoints(settings.service_metrics))
         self._tracing = asyncio.Semaphore(_TRACES)
         board.on_change(self._on_change)
         services.on_change(lambda: self._on_change(0))
@@ -118,8 +119,7 @@ class OperatorPages:
             self._stories.sweep()
             for story in self._stories.all():
                 story.touch()
-            if self._books.viewers:
-                await self._books.prepare()
+            await asyncio.gather(*(one.prepare() for one in (self._books, self._health) if one.viewers))
 
     async def close(self) -> None:
         """Closes all channels."""
@@ -211,7 +211,7 @@ class OperatorPages:
         return await stream(request, self._books, self._places, security.NOTHING)
 
     async def _health_page(self, request: web.Request) -> web.StreamResponse:
-        self._health.update()
+        await self._health.prepare()
         return _html(self._page("health.html", "Health", self._health, "/health/events"))
 
     async def _health_events(self, request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from console.live.board import Board
+from console.live.checkpoints import Checkpoints
 from console.live.services import Services
 from console.pages.alerts import ALERT_S, alerts
 from console.web.channel import Channel
@@ -27,16 +28,24 @@ class Reader(NamedTuple):
     members: int
     records: int
     seconds: float
+    #: Seconds since the oldest change that no checkpoint has; None: not known.
+    checkpoint_s: float | None
     cells: list[tuple[PartitionLag, str]]
 
 
 class HealthChannel(Channel):
     """The page Health."""
 
-    def __init__(self, board: Board, services: Services) -> None:
+    def __init__(self, board: Board, services: Services, checkpoints: Checkpoints) -> None:
         super().__init__()
         self._board = board
         self._services = services
+        self._checkpoints = checkpoints
+
+    async def prepare(self) -> None:
+        """Reads the age of the checkpoints."""
+        await self._checkpoints.read()
+        self.update()
 
     def refresh(self) -> None:
         """Sets all parts."""
@@ -53,7 +62,8 @@ class HealthChannel(Channel):
         for (group, topic), rows in sorted(found.items(), key=lambda one: (service_of(one[0][0]), one[0])):
             cells = [(row, _tone(row)) for row in rows]
             seconds = max((row.seconds or 0.0 for row in rows), default=0.0)
-            yield Reader(group, topic, lags.members.get(group, 0), sum(row.records for row in rows), seconds, cells)
+            records, age_s = sum(row.records for row in rows), self._checkpoints.ages_s.get(group)
+            yield Reader(group, topic, lags.members.get(group, 0), records, seconds, age_s, cells)
 
     def _providers(self) -> list[tuple[str, int, int | None]]:
         """Provider, number of open holds, and when the first one lapses."""

@@ -43,6 +43,11 @@ def short(name: str) -> str:
     return name[:8]
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 piece`, `2 pieces`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def ladder(terms: Terms) -> str:
     """`2 → ¥89.00, 5 → ¥79.00`, or the solo price."""
     if terms.solo:
@@ -77,14 +82,14 @@ def _opened(event: Any) -> str:
 def _reserved(event: Any) -> str:
     invited = f", invited by {event.invitation.inviter}" if event.HasField("invitation") else ""
     return (
-        f"seat reserved for {short(event.order)} of {event.customer}{invited}, {event.quantity} pieces, "
+        f"seat reserved for {short(event.order)} of {event.customer}{invited}, {counted(event.quantity, 'piece')}, "
         f"hold of {amount(event.hold_amount_minor, event.currency)} until {clock(event.reserved_until_ms)}"
     )
 
 
 def _completed(event: Any) -> str:
     filled = ", virtual completion" if event.house_filled else ""
-    return f"COMPLETED with {len(event.orders)} members, tier of {event.tier_members}{filled}"
+    return f"COMPLETED with {counted(len(event.orders), 'member')}, tier of {event.tier_members}{filled}"
 
 
 def _declined(event: Any) -> str:
@@ -105,12 +110,12 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "seat_reserved": _reserved,
     "seat_refused": lambda e: f"{short(e.order)} refused: {_refusal(e.reason)}",
     "seat_waitlisted": lambda e: f"{short(e.order)} of {e.customer} is waitlisted",
-    "member_confirmed": lambda e: f"{short(e.order)} confirmed, {e.members} members",
+    "member_confirmed": lambda e: f"{short(e.order)} confirmed, {counted(e.members, 'member')}",
     "seat_released": lambda e: f"{short(e.order)}: seat released, {_release(e.reason)}",
     "leader_changed": lambda e: f"{short(e.order) or 'nobody'} is the leader",
     "tier_reached": lambda e: f"tier of {e.members} reached",
     "completed": _completed,
-    "expired": lambda e: f"EXPIRED with {e.members} members",
+    "expired": lambda e: f"EXPIRED with {counted(e.members, 'member')}",
     "cancelled": lambda e: f"CANCELLED: {e.reason}",
     "settlement_requested": _money("settlement of {} requested"),
     "release_requested": lambda e: f"{short(e.order)}: release requested, {_release(e.reason)}",
@@ -119,11 +124,11 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "member_declined": _declined,
     "settled": lambda e: f"SETTLED: {e.settled} charged, {e.declined} declined",
     "cancel_refused": lambda e: f"{short(e.order)}: cancellation refused, {e.reason}",
-    "units_requested": lambda e: f"asks {e.stock} for {e.at_least} to {e.at_most} pieces",
-    "units_granted": lambda e: f"{e.units} pieces granted",
+    "units_requested": lambda e: f"asks {e.stock} for {e.at_least} to {counted(e.at_most, 'piece')}",
+    "units_granted": lambda e: f"{counted(e.units, 'piece')} granted",
     "units_denied": lambda e: f"too few pieces, {'waits in line' if e.queued else f'{e.free} are free'}",
-    "units_returned": lambda e: f"{e.units} pieces go back to {e.stock}",
-    "units_sold": lambda e: f"{e.units} pieces of {e.stock} sold",
+    "units_returned": lambda e: f"{counted(e.units, 'piece')} returned to {e.stock}",
+    "units_sold": lambda e: f"{counted(e.units, 'piece')} of {e.stock} sold",
     "admission_requested": lambda e: f"{short(e.order)} waits for the limit of its customer",
     "allowance_returned": lambda e: f"{short(e.order)} no longer counts in the limit of its customer",
     "faulted": _faulted,
@@ -234,7 +239,7 @@ def fact_line(fact: OrderFact) -> str:
     how = "bought alone" if placed.solo else "opens the group" if placed.opens_group else "joins"
     price = amount(placed.max_unit_price_minor, placed.currency)
     method = shown_method(placed.payment_method)
-    return printable(f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {method}")
+    return printable(f"{who} {how}, {counted(placed.quantity, 'piece')} at {price} at most, pays with {method}")
 
 
 def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:

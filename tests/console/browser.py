@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PHONE, DESK = (390, 844), (1_280, 800)
 WIDTHS = {"phone": PHONE, "desk": DESK}
-SCHEMES = ("light", "dark")
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _INSTALL_S = 300
 #: A page on a busy machine.
@@ -57,12 +56,17 @@ def running(path: str) -> Iterator[Browser]:
 
 @contextmanager
 def page_of(
-    browser: Browser, size: tuple[int, int], *, scheme: str = "light", script: bool = True, language: str = "en-GB"
+    browser: Browser,
+    size: tuple[int, int],
+    *,
+    script: bool = True,
+    language: str = "en-GB",
+    login: tuple[str, str] | None = None,
 ) -> Iterator[Page]:
-    """A page of a fresh context, without motion."""
+    """A page of a fresh context, without motion. `login` is a name and a password."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
-        color_scheme="dark" if scheme == "dark" else "light",
+        http_credentials={"username": login[0], "password": login[1]} if login else None,
         java_script_enabled=script,
         locale=language,
         reduced_motion="reduce",

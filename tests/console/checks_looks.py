@@ -3,49 +3,68 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.console.browser import SCHEMES, WIDTHS, axe, page_of, sideways
+from tests.console.browser import PHONE, WIDTHS, axe, page_of, sideways
 from tests.console.shop import CUSTOMER
 from tests.console.site import Answer, Site
 
 PICTURES = Path(__file__).parents[2] / "docs" / "console"
 MAX_PICTURE = 60_000
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+class View(NamedTuple):
+    """A page that people see."""
+
+    url: str
+    login: tuple[str, str] | None = None
+    language: str = "en-GB"
+    #: Acts on the page before it is looked at.
+    act: Callable[[Page], object] | None = None
+    #: Whether docs/console has a picture of it.
+    picture: bool = True
 
 
 class Looks(NamedTuple):
-    """What was looked at, and what was wrong."""
+    """The number of pages, and what was wrong with them."""
 
     pages: int
     axe: list[str]
     sideways: list[str]
-    pictures: int
 
 
-def look(browser: Browser, urls: Mapping[str, str], *, write: bool) -> Looks:
-    """Opens each page at both widths in both colour schemes. With `write`, stores pictures of the light one."""
+def look(browser: Browser, views: Mapping[str, View], *, write: bool) -> Looks:
+    """Opens each page and looks at it at both widths in both colour schemes. With `write`, stores pictures."""
     wrong: list[str] = []
     wide: list[str] = []
-    drawn = 0
-    for name, url in urls.items():
-        for width, size in WIDTHS.items():
-            for scheme in SCHEMES:
-                with page_of(browser, size, scheme=scheme) as page:
-                    page.goto(url)
-                    if page.locator("#status").count() and page.locator("body").get_attribute("data-events"):
-                        expect(page.locator("body")).to_have_attribute("data-state", "live")
-                    if sideways(page):
-                        wide.append(f"{name} {width} {scheme}")
+    for name, view in views.items():
+        with page_of(browser, PHONE, language=view.language, login=view.login) as page:
+            _open(page, view)
+            for width, size in WIDTHS.items():
+                page.set_viewport_size({"width": size[0], "height": size[1]})
+                if sideways(page):
+                    wide.append(f"{name} {width}")
+                if write and view.picture:
+                    store(PICTURES / f"{name}-{width}.webp", page.screenshot())
+                for scheme in SCHEMES:
+                    page.emulate_media(color_scheme=scheme)
                     wrong += [f"{name} {width} {scheme}: {one}" for one in axe(page)]
-                    if write and scheme == "light":
-                        store(PICTURES / f"{name}-{width}.webp", page.screenshot())
-                        drawn += 1
-    return Looks(len(urls), wrong, wide, drawn)
+                page.emulate_media(color_scheme="light")
+    return Looks(len(views), wrong, wide)
+
+
+def _open(page: Page, view: View) -> None:
+    page.goto(view.url)
+    if view.act is not None:
+        view.act(page)
+    if page.locator("#status").count() and page.locator("body").get_attribute("data-events"):
+        expect(page.locator("body")).to_have_attribute("data-state", "live")
 
 
 def store(path: Path, png: bytes) -> None:
@@ -62,9 +81,9 @@ def store(path: Path, png: bytes) -> None:
     raise AssertionError(f"{path.name} has more than {MAX_PICTURE} bytes")
 
 
-def nobody(site: Site, urls: Mapping[str, str]) -> int:
+def nobody(site: Site, urls: Iterable[str]) -> int:
     """No response has the id of a customer. Returns the number of responses."""
-    answers: list[tuple[str, Answer]] = [(url, site.get(url)) for url in urls.values()]
+    answers: list[tuple[str, Answer]] = [(url, site.get(url)) for url in urls]
     for url, answer in answers:
         assert CUSTOMER.encode() not in answer.body, f"{url} has the id of a customer"
     return len(answers)

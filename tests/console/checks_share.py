@@ -6,6 +6,7 @@ import io
 import re
 import urllib.parse
 
+import segno
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
@@ -56,6 +57,14 @@ def without_script(browser: Browser, site: Site, shop: Shop, scene: Scene) -> st
         page.goto(f"{site.share}/s/{token}")
         assert page.locator("html").get_attribute("lang") == "zh-Hans"
         expect(page.locator("a.join")).to_have_text("立即参团")
+        expect(page.locator(".next").first).to_contain_text("再来 5 人，每人只付 ¥149.00")
+        assert page.locator('meta[property="og:title"]').get_attribute("content") == "Yixing teapot：一起买 ¥179.00"
+        chinese = page.locator('meta[property="og:image"]').get_attribute("content") or ""
+        assert chinese.endswith("lang=zh") and site.get(chinese).status == 200
+    # The QR code is that of the page's own address.
+    code = segno.make(f"{site.share}/s/{token}", error="m", micro=False)
+    drawn_code = code.svg_inline(border=2, omitsize=True, svgclass="qr", lineclass=None)
+    assert drawn_code in site.get(f"{site.share}/s/{token}").text
     return token
 
 
@@ -81,25 +90,32 @@ def counts_live(browser: Browser, site: Site, shop: Shop) -> None:
         expect(page.locator("h1")).to_have_text("This group is complete")
 
 
-def each_link(browser: Browser, site: Site, shop: Shop, scene: Scene) -> None:
-    """Closed, expired, tampered and unknown links have a page each."""
+def each_link(browser: Browser, site: Site, shop: Shop, scene: Scene) -> tuple[str, str]:
+    """Closed, expired, tampered and unknown links have a page each, in both languages.
+
+    Returns the tokens of an expired link and of a tampered one.
+    """
     token = shop.link(scene.forming)
     swapped = ("A" if token[-6] != "A" else "B").join((token[:-6], token[-5:]))
     short = shop.link(scene.forming, ttl_s=1)
     if not wait_for(lambda: site.get(f"{site.share}/s/{short}").status == 410, timeout_s=20, every_s=0.3):
         raise AssertionError("a link of one second does not expire")
     closed = shop.link(scene.settled)
+    expired = shop.link(scene.expired)
     cases = (
-        (closed, 200, "This group is complete"),
-        (short, 410, "This link has expired"),
-        (swapped, 404, "This link was changed"),
-        ("nonsense", 404, "This link is not known"),
+        (closed, 200, "This group is complete", "已成团"),
+        (expired, 200, "This group ran out of time", "拼团已结束"),
+        (short, 410, "This link has expired", "链接已过期"),
+        (swapped, 404, "This link was changed", "链接已被改动"),
+        ("nonsense", 404, "This link is not known", "无法识别的链接"),
     )
+    for language, column in (("en-GB", 2), ("zh-CN", 3)):
+        with page_of(browser, PHONE, script=False, language=language) as page:
+            for case in cases:
+                answer = page.goto(f"{site.share}/s/{case[0]}")
+                assert answer is not None and answer.status == case[1], (case, answer and answer.status)
+                expect(page.locator("h1")).to_have_text(str(case[column]))
     with page_of(browser, PHONE, script=False) as page:
-        for link, status, title in cases:
-            answer = page.goto(f"{site.share}/s/{link}")
-            assert answer is not None and answer.status == status, (title, answer and answer.status)
-            expect(page.locator("h1")).to_have_text(title)
         page.goto(f"{site.share}/s/{closed}")
         others = page.locator(".others a")
         expect(others.first).to_be_visible()
@@ -107,6 +123,7 @@ def each_link(browser: Browser, site: Site, shop: Shop, scene: Scene) -> None:
         assert re.fullmatch(r"/s/[\w.~-]+", followed), followed
         page.goto(f"{site.share}{followed}")
         expect(page.locator("a.join")).to_be_visible()
+    return short, swapped
 
 
 def nothing_else(site: Site, token: str) -> None:

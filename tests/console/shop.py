@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ LADDERS = {
     "Lychees, 5 kg": ("CNY", 9_900, 40, ((5, 7_900), (15, 6_900), (40, 4_900))),
     "Silk scarf": ("CNY", 12_900, 4, ((2, 10_900), (4, 8_900))),
 }
+#: Seconds for which the groups of a scene form; longer than all checks take.
+WINDOWS_S = {
+    "Down jacket": 2_730, "Yixing teapot": 1_510, "Espresso maker": 5_390, "Lychees, 5 kg": 3_880, "Silk scarf": 1_950,
+}  # fmt: skip
 _STEP_S = 60.0
 
 
@@ -55,7 +60,9 @@ class Shop:
     def campaign(self, product: str, *, window_s: float = 1_800, **terms: object) -> str:
         """Creates a campaign with the ladder of its product. Returns its name."""
         currency, solo, capacity, tiers = LADDERS.get(product, ("CNY", 9_900, 3, ((2, 8_900), (3, 7_900))))
+        name = re.sub("[^a-z0-9]+", "-", product.lower())
         fields: dict[str, object] = {
+            "campaign_id": f"{name}-{uuid4().hex[:4]}",
             "product": product,
             "currency": currency,
             "solo_price_minor": solo,
@@ -167,7 +174,7 @@ def shop_of(stack: Stack) -> Iterator[Shop]:
 def play(shop: Shop) -> Scene:
     """Plays the scene: open groups at several steps, completed and expired ones, a live room, a declined card."""
     began_s = time.monotonic()
-    names = {product: shop.campaign(product) for product in LADDERS}
+    names = {product: shop.campaign(product, window_s=WINDOWS_S[product]) for product in LADDERS}
     short = shop.campaign("Silk scarf", window_s=2)
     expired = shop.open(short)
     settled = shop.open(names["Down jacket"])

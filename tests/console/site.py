@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import http.client
 import json
 import os
@@ -10,18 +12,33 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from devstack.product import CONSOLE, SHARE, WITH_CONSOLE
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+
+from console.web import passwords
+from devstack.product import CONSOLE, SHARE, WITH_CONSOLE, Plan
 from devstack.stack import Stack
+from devstack.supervision import ports
+from devstack.supervision.process import Process
 from devstack.supervision.waiting import wait_for
+from groupbuy_settlement import command
+from ops.log.reader import Reader
+from shared_kernel.topics import GROUP_LOG
 
 #: A payment method that the provider declines.
 DECLINED = "card_declined"
 OPERATOR, PASSWORD = "ann", "correct horse"
 _COMMAND_S = 120.0
+
+
+def credentials(name: str = OPERATOR, password: str = PASSWORD) -> dict[str, str]:
+    """The header of a name and a password."""
+    return {"Authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
 
 
 class Answer(NamedTuple):
@@ -40,12 +57,12 @@ class Answer(NamedTuple):
 class Site:
     """The system under test."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, plan: Plan = WITH_CONSOLE) -> None:
         """Starts nothing yet. `directory` gets all data and logs."""
         self.directory = directory
         self.stack = Stack(
             directory / "run",
-            plan=WITH_CONSOLE,
+            plan=plan,
             environment={
                 "provider": {"GROUPBUY_SIMPROVIDER_DECLINE_METHODS": json.dumps([DECLINED])},
                 CONSOLE: {"GROUPBUY_CONSOLE_STATEMENT_EVERY_SECONDS": "5"},
@@ -71,23 +88,79 @@ class Site:
         except urllib.error.HTTPError as error:
             return Answer(error.code, dict(error.headers), error.read())
 
-    def wait_console(self) -> None:
-        """Returns once the console shows what the log has."""
+    def wait_console(self, address: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """Returns once the console, by default that of the stack, shows what the log has."""
 
         def ready() -> bool:
             try:
-                return "reading the logs" not in self.get(f"{self.console}/").text
+                answer = self.get(f"{address or self.console}/", headers=headers)
             except (OSError, http.client.HTTPException):
                 return False
+            return answer.status == 200 and "reading the logs" not in answer.text
 
         if not wait_for(ready, timeout_s=90, every_s=0.3):
             raise AssertionError(f"the console is not ready:\n{self.stack.log(CONSOLE)[-3000:]}")
 
+    @contextmanager
+    def desk(self) -> Iterator[str]:
+        """A second console on the same stack, where OPERATOR needs PASSWORD. Returns its address."""
+        port = ports.free_port()
+        address, state = f"127.0.0.1:{port}", self.directory / "desk"
+        state.mkdir()
+        (state / "operators").write_text(f"{passwords.line(OPERATOR, PASSWORD)}\n", encoding="utf-8")
+        settings = {
+            "KAFKA": self.stack.kafka,
+            "LISTEN": address,
+            "GROUPS": self.stack.endpoints["groups"],
+            "PAYMENTS": self.stack.endpoints["payments"],
+            "OPERATORS_FILE": str(state / "operators"),
+            "STATE_DIR": str(state / "state"),
+            "INSECURE": "true",
+        }
+        own = {f"GROUPBUY_CONSOLE_{name}": value for name, value in settings.items()}
+        process = Process(command("console"), log=state / "log", cwd=state, environment=own)
+        process.start()
+        try:
+            self.wait_console(f"http://{address}", credentials())
+            yield f"http://{address}"
+        finally:
+            process.stop(grace_s=5.0)
+            ports.release(port)
+
+    def forming_in_log(self, campaign: str) -> dict[str, int]:
+        """Members whose money is held, by forming group of a campaign, as the log of decisions has them."""
+        found: dict[str, int] = {}
+
+        def take(_: str, records: Iterable[Any]) -> None:
+            for record in records:
+                key = record.key.decode()
+                for event in GroupDecision.FromString(record.value).events:
+                    match event.WhichOneof("body"):
+                        case "opened" if event.opened.terms.campaign == campaign.removeprefix("campaigns/"):
+                            found[key] = 0
+                        case "member_confirmed" if key in found:
+                            found[key] = event.member_confirmed.members
+                        case "completed" | "expired" | "cancelled":
+                            found.pop(key, None)
+
+        async def read() -> None:
+            async with Reader(self.stack.kafka, [GROUP_LOG.name]) as reader:
+                await reader.read_to_end(take)
+
+        # On a thread of its own: Playwright's event loop runs on this one.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, read()).result()
+        return found
+
+    def errors(self, name: str) -> int:
+        """The number of errors and warnings in the log of a process."""
+        return len(re.findall(r'"level": ?"(?:warning|error|critical)"', self.stack.log(name)))
+
     def ops(self, *arguments: str) -> str:
         """Standard output of a command of groupbuy-ops."""
         environment = {**os.environ, "KAFKA": self.stack.kafka, "PROVIDER": self.stack.endpoints["provider"]}
-        command = [sys.executable, "-m", "ops.main", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_COMMAND_S, check=False)
+        words = [sys.executable, "-m", "ops.main", *arguments]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=_COMMAND_S, check=False)
         if done.returncode:
             raise AssertionError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
