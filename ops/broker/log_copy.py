@@ -31,6 +31,9 @@ from ops.errors import OpsError, cannot_run
 #: Seconds before the start of a run whose records it leaves out while services write: more than the difference of the
 #: clocks of the brokers and of this machine.
 MARGIN_S = 5.0
+#: Seconds in which the last members have left their consumer groups: twice the longest session of a killed service.
+STOPPED_WITHIN_S = 60.0
+_POLL_S = 0.5
 
 Report = Callable[[str], None]
 
@@ -69,10 +72,17 @@ class LogCopy:
         await self._to.close()
         await self._from.close()
 
-    async def run(self, replication: int, report: Report) -> list[Copied]:
-        """Copies all new records and compares them. Raises OpsError."""
+    async def run(
+        self, replication: int, report: Report, *, final: bool = False, stopped_within_s: float = STOPPED_WITHIN_S
+    ) -> list[Copied]:
+        """Copies all new records and compares them. Raises OpsError.
+
+        A run is `final` if the services have ended: it waits until the broker has noticed it and leaves nothing out.
+        """
         number = await declared_partitions(self._source)
-        if await self._are_services_running():
+        if final:
+            await self._wait_stopped(report, stopped_within_s)
+        elif await self._group_with_members() is not None:
             self.until_ms = int((time.time() - MARGIN_S) * 1000)
             report(f"services are running: records of the last {MARGIN_S:g} s are left out")
         await self._prepare(number, replication)
@@ -85,12 +95,25 @@ class LogCopy:
                     report(f"{spec.name}: {one.records:,} records copied and compared")
         return copied
 
-    async def _are_services_running(self) -> bool:
-        for group in {reader for spec in self._specs for reader in spec.readers}:
+    async def _wait_stopped(self, report: Report, within_s: float) -> None:
+        """Waits for the end of the sessions of killed services. Raises OpsError if a service runs."""
+        deadline = time.monotonic() + within_s
+        waiting = False
+        while (group := await self._group_with_members()) is not None:
+            if time.monotonic() >= deadline:
+                raise OpsError(f"{group} has members after {within_s:.0f} s: stop the services, or omit --final")
+            if not waiting:
+                report("waiting until the sessions of the services have ended")
+            waiting = True
+            await asyncio.sleep(_POLL_S)
+
+    async def _group_with_members(self) -> str | None:
+        """A consumer group of a running service, or of one that was killed less than its session ago."""
+        for group in sorted({reader for spec in self._specs for reader in spec.readers}):
             (described,) = (await self._from.describe_consumer_groups([group]))[0].groups
             if described[5]:
-                return True
-        return False
+                return group
+        return None
 
     async def _prepare(self, number: int, replication: int) -> None:
         existing = set(await self._to.list_topics())

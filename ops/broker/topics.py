@@ -183,18 +183,23 @@ def copy(
     to: Annotated[str, typer.Option("--to", help="Broker of the other cluster, host:port.")],
     kafka: Kafka = None,
     replication: Annotated[int, typer.Option(min=1, max=10, help="Replication factor of the copies.")] = 3,
+    final: Annotated[
+        bool, typer.Option("--final", help="Leave nothing out. Waits a minute for the end of the services' sessions.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Copies all topics to another cluster, with offsets, times and bytes.
 
-    Repeat it: each run appends and compares the new records. Services may run. Both clusters take the same credentials.
-    `topics open` ends the copy. Needs an administrator's rights at the other cluster.
+    Repeat it: each run appends and compares the new records. Services may run; then the last seconds are left out.
+    After their end, run it with --final: the broker takes a killed service for a running one until its session ends.
+    `topics open` ends the copy. Both clusters take the same credentials. Needs an administrator's rights at the other
+    cluster.
 
     Reads the topics, and the copies at the other cluster.
 
     Changes the other cluster: new topics, and records that it lacks.
 
-    Exit codes: 0 done, 1 a record is missing or a copy differs, 2 cannot run.
+    Exit codes: 0 done, 1 a record is missing, a copy differs, or with --final a service runs, 2 cannot run.
 
     Example: groupbuy-ops topics copy --to backup:9092
     """
@@ -207,7 +212,7 @@ def copy(
     async def run() -> dict[str, Any]:
         await probe(cluster(address), timeout_s())
         async with LogCopy(cluster(address), cluster(target), ALL) as copying:
-            copied = await copying.run(replication, out.note if out.json else out.line)
+            copied = await copying.run(replication, out.note if out.json else out.line, final=final)
             rows = {one.topic: {"records": one.records, "sha256": one.sha256} for one in copied}
             return {"records": sum(one.records for one in copied), "until_ms": copying.until_ms, "topics": rows}
 

@@ -6,6 +6,7 @@ A copy grows by repeated runs, refuses a target that is not its own, and omits t
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -117,6 +118,45 @@ async def test_while_a_service_runs_the_newest_records_are_left_out(brokers: tup
     finally:
         await consumer.stop()
     assert (await copied(source, target))[GROUP_INBOX.name].records == 2 * 3
+
+
+#: A member of a consumer group that ends without leaving it.
+MEMBER = """
+import asyncio, sys
+from aiokafka import AIOKafkaConsumer
+
+async def join() -> None:
+    broker, topic, group = sys.argv[1:]
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=broker, group_id=group, session_timeout_ms=6000)
+    await consumer.start()
+    await consumer.getmany(timeout_ms=1000)
+    print("joined", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(join())
+"""
+
+
+async def test_a_final_copy_has_the_last_records_of_killed_services(brokers: tuple[str, str]) -> None:
+    source, target = brokers
+    await copied(source, target)
+    member = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MEMBER, source, GROUP_INBOX.name, GROUPS_DECIDER, stdout=asyncio.subprocess.PIPE
+    )
+    assert member.stdout is not None
+    assert await member.stdout.readline() == b"joined\n"
+    async with LogCopy(source, target, ALL) as copying:
+        with pytest.raises(OpsError, match=f"{GROUPS_DECIDER} has members after 1 s"):
+            await copying.run(1, lambda _line: None, final=True, stopped_within_s=1.0)
+    await write(source, GROUP_INBOX.name, 2)
+    member.kill()
+    await member.wait()
+    # The broker does not know yet that nobody writes any more.
+    assert (await copied(source, target))[GROUP_INBOX.name].records == 0
+    async with LogCopy(source, target, ALL) as copying:
+        last = {one.topic: one.records for one in await copying.run(1, lambda _line: None, final=True)}
+        assert copying.until_ms is None
+    assert last[GROUP_INBOX.name] == 2 * 2
 
 
 async def test_a_target_with_another_record_is_refused(brokers: tuple[str, str]) -> None:

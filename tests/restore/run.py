@@ -115,7 +115,7 @@ class Rehearsal:
         began = time.monotonic()
         self._say("all services are killed")
         self.statement_before = asyncio.run(statement(stack.endpoints[PROVIDER]))
-        self.found["copied"] = self._copy(first, second)
+        self.found["copied"] = self._copy(first, second, "--final")
         self.found["checks"] = self._check_copy(first, second)
         stack.broker.stop()
         self._done("topics", "open", "--kafka", second)
@@ -130,8 +130,8 @@ class Rehearsal:
         self.found["away_s"] = round(time.monotonic() - began, 1)
         self._say(f"the services serve on the copy after {self.found['away_s']} s")
 
-    def _copy(self, source: str, target: str) -> dict[str, Any]:
-        copied = self._done("topics", "copy", "--kafka", source, "--to", target, "--replication", "1")
+    def _copy(self, source: str, target: str, *options: str) -> dict[str, Any]:
+        copied = self._done("topics", "copy", "--kafka", source, "--to", target, "--replication", "1", *options)
         self._say(f"copied {copied['records']} records in {copied['took_s']} s")
         return {name: copied[name] for name in ("records", "took_s")} | {"live": copied["until_ms"] is not None}
 
