@@ -37,18 +37,19 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     """Builds the parts; connects to nothing."""
     connection, skips = connection_of(settings)
     publisher = publisher_of(settings)
+    version = settings.rules_version
     providers = registry.configured(settings)
     notifications = registry.notifications(settings, providers.locators())
     received = NotificationMeter(notifications.providers)
-    ingest = WebhookIngest(notifications, publisher, wall_clock_ms, received.count)
+    ingest = WebhookIngest(notifications, publisher, wall_clock_ms, received.count, version)
     webhooks = WebhookServer(settings.webhook_listen, ingest.ingest, providers.health if settings.insecure else None)
-    mapper = PaymentInboxMapper(check_holds_after_ms=int(settings.check_holds_after_hours * 3_600_000))
+    mapper = PaymentInboxMapper(version, int(settings.check_holds_after_hours * 3_600_000))
     sequencer = Sequencer(topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, mapper, connection)
     event_log = EventLog("services.payments.events", settings.event_lines_per_second)
     decider = payment_decider(connection, DecisionEventLog(event_log, business_events))
     calls = ProviderMeter(providers.health(), lambda method: providers.provider_for(method).name)
     handler = PaymentEffectHandler(
-        providers.provider_for, wall_clock_ms, calls.measure, ReturnLimit(settings.returns_per_hour)
+        providers.provider_for, wall_clock_ms, calls.measure, ReturnLimit(settings.returns_per_hour), version
     )
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, handler, connection)
     ledger = LedgerProcessor(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
@@ -69,12 +70,15 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
                     router=router,
                     ledger_router=ledger_router,
                     trace_starter=trace_starter,
+                    rules_version=version,
                 ),
                 SERVICE,
             ),
             Servicer(
                 operator_pb2_grpc.add_OperatorServiceServicer_to_server,
-                OperatorServicer(decider, publisher, router=operator_router, trace_starter=trace_starter),
+                OperatorServicer(
+                    decider, publisher, router=operator_router, trace_starter=trace_starter, rules_version=version
+                ),
                 OPERATORS,
                 for_people=True,
             ),

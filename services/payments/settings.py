@@ -16,6 +16,7 @@ from chassis.identity.access_settings import SENTENCE
 from chassis.identity.peer_identity import SpiffeId
 from chassis.lifecycle.settings import HostPort, Instance, MaybeHostPort, ServiceSettings
 from chassis.lifecycle.variables import Shape
+from services.payments.domain.rules_version import CURRENT, FIRST
 from services.payments.providers.credentials import BadCredential, Check, Secrets, read_secrets, split_secrets
 from services.payments.providers.stripe import credentials as stripe
 from services.payments.providers.wechat.key_files import KeyFiles, load_platform_key, load_private_key
@@ -59,6 +60,10 @@ class PaymentsSettings(ServiceSettings):
     #: Whether real money moves. With true, test keys and the simulated provider are refused at the start; with false,
     #: live keys are. By default neither is checked.
     live: bool | None = None
+    #: Version of the payment rules that new groups get. Set 1 while a process of a build before 0.2.0 runs, which stops
+    #: at what version 2 writes; remove it once every process of every service is replaced. With 1, repairs are refused,
+    #: and notifications of disputes and the like are left for the provider to send again.
+    rules_version: int = Field(default=CURRENT, ge=FIRST, le=CURRENT)
     #: Returns of unexpected funds that a process makes in one hour by itself; an operator approves further ones. 0:
     #: none, for instance after a log was restored to an earlier time.
     returns_per_hour: int = Field(default=60, ge=0)

@@ -1,9 +1,11 @@
 """`make upgrade-test`: an upgrade and the way back on one running stack, with the wheels of two versions.
 
 Two processes of each service run. Evenings of orders are played while one process of each service after the other is
-replaced, so that both versions decide side by side: first from the older version to this tree, then back. Before the
-first new process the gate runs: `groupbuy-ops replay` of the new version over the topics that the old one has written.
-A third build, with another rule, must not pass the gate.
+replaced, so that both versions decide side by side: first from the older version to this tree, then back. If the older
+version does not know the newest payment rules, this tree writes those of the first version meanwhile, as the changelog
+asks for, and begins with the newest after the last older process has ended. Before the first new process the gate runs:
+`groupbuy-ops replay` of the new version over the topics that the old one has written. A third build, with another
+rule, must not pass the gate.
 
 The last line is one JSON object. Exits with 1 if a claim fails, and with 0 and `skipped` if the clone has no history.
 """
@@ -19,16 +21,24 @@ import shutil
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import grpc
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
+from chassis.lifecycle.settings import ServiceSettings
+from chassis.lifecycle.variables import variables
 from devstack.errors import DevstackError
 from devstack.product import PRODUCT, PROVIDER, SERVICES, Child, Layout, Plan, replica_name
 from devstack.stack import Stack
 from ops.audit.run import audit, wait_quiet
+from ops.log.reader import Reader
+from services.groups.settings import GroupsSettings
+from services.orders.settings import OrdersSettings
+from services.payments.settings import PaymentsSettings
+from shared_kernel.topics import PAYMENT_LOG
 from tests import evening
 from tests.upgrade.versions import (
     OWN_IMPORTS,
@@ -50,21 +60,47 @@ DECIDERS = {"groups": "groupbuy.groups.decider", "payments": "groupbuy.payments.
 WRONG_RULE = ("services/groups/domain/pricing.py", "- discount) * quantity", "- discount) * quantity + 1")
 #: The order of docs/operating/upgrading.md.
 ROLL_ORDER = ("payments", "groups", "orders")
+SETTINGS: Mapping[str, type[ServiceSettings]] = {
+    "orders": OrdersSettings,
+    "groups": GroupsSettings,
+    "payments": PaymentsSettings,
+}
+#: The setting by which a new version writes what an older one reads.
+RULES_VERSION = "GROUPBUY_PAYMENTS_RULES_VERSION"
+#: Runs a command with the settings of a file, as a unit of systemd does with an EnvironmentFile.
+WITH_SETTINGS = ("/bin/sh", "-c", '. "$0"; exec "$@"')
 Say = Callable[[str], None]
 
 
 class Releases:
-    """The version of each process: a link that a restart follows, as `current` is on a host."""
+    """The version and the settings of each process: a link and a file that a restart follows."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(parents=True)
+        self._read: dict[tuple[Path, str], frozenset[str]] = {}
 
     def use(self, process: str, version: Version) -> None:
         """The process runs this version from its next start."""
         link = self._directory / process
         link.unlink(missing_ok=True)
         link.symlink_to(version.environment)
+        service = process.partition("-")[0]
+        known = self._known(version, f"services.{service}")
+        lines = [f"export {name}={value}" for name, value in version.variables.items() if name in known]
+        # A variable that a version does not know ends its start.
+        of_stack = {one.name for one in variables(SETTINGS[service])}
+        lines += [f"unset {name}" for name in sorted(of_stack - known)]
+        self._settings(process).write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+    def _known(self, version: Version, module: str) -> frozenset[str]:
+        key = version.environment, module
+        if key not in self._read:
+            self._read[key] = version.settings(module)
+        return self._read[key]
+
+    def _settings(self, process: str) -> Path:
+        return self._directory / f"{process}.env"
 
     def plan(self) -> Plan:
         """The product with the services of these links. The provider is that of this tree."""
@@ -72,7 +108,8 @@ class Releases:
         def of_link(child: Child) -> Child:
             python = str(self._directory / child.name / "bin" / "python")
             environment = {**child.environment, **OWN_IMPORTS}
-            return dataclasses.replace(child, argv=(python, *child.argv[1:]), environment=environment)
+            command = (*WITH_SETTINGS, str(self._settings(child.name)), python, *child.argv[1:])
+            return dataclasses.replace(child, argv=command, environment=environment)
 
         def replica(service: str, number: int) -> Callable[[Layout], Child]:
             assert PRODUCT.replica is not None
@@ -152,7 +189,20 @@ class Upgrade:
         found = re.search(rf'groupbuy_partitions_owned{{[^}}]*"{re.escape(group)}"[^}}]*}} ([0-9.]+)', text)
         return int(float(found.group(1))) if found else 0
 
-    def checked(self) -> dict[str, Any]:
+    def roll(self, before: Version, after: Version, orders: int, seed: int) -> dict[str, Any]:
+        """From one version to another: one process of each service in the middle of an evening, an evening on both, the
+        rest in the middle of a third one. Returns what the audit and the replays of both found."""
+        self.play(orders, seed, lambda: self.replace(1, after))
+        self.note_owners()
+        self.play(orders, seed + 1, self.note_owners)
+        self.play(orders, seed + 2, lambda: self.replace(0, after))
+        checked = self._checked()
+        self._say(f"audit: {json.dumps(checked)}")
+        replays = [replayed(one, self.stack.kafka) for one in (before, after)]
+        newest = asyncio.run(groups_of_newest_rules(self.stack.kafka))
+        return {"from": before.name, "to": after.name, **checked, "newest_rules": newest, "replays": replays}
+
+    def _checked(self) -> dict[str, Any]:
         """The audit of everything that was played so far, when nothing is pending any more."""
         kafka = self.stack.kafka
         asyncio.run(wait_quiet(kafka, deadline_s=QUIET_S))
@@ -161,6 +211,21 @@ class Upgrade:
         figures = report.figures()
         kept = ("orders", "violations", "books_equal", "duplicates")
         return {"clean": report.clean, **{name: figures[name] for name in kept if name in figures}}
+
+
+async def groups_of_newest_rules(kafka: str) -> int:
+    """Groups whose payments have begun with a version of the rules that the older build does not know."""
+    found: set[bytes] = set()
+
+    def take(_topic: str, records: Iterable[Any]) -> None:
+        for record in records:
+            events = PaymentDecision.FromString(record.value).events
+            if any(event.WhichOneof("body") == "rules_selected" for event in events):
+                found.add(record.key)
+
+    async with Reader(kafka, [PAYMENT_LOG.name]) as reader:
+        await reader.read_to_end(take)
+    return len(found)
 
 
 def replayed(version: Version, kafka: str) -> dict[str, Any]:
@@ -192,26 +257,26 @@ def upgrade(directory: Path, old: Version, new: Version, orders: int, say: Say) 
         say(f"gates: {json.dumps(gates)}")
         made = new.ops("topics", "create", "--kafka", kafka, "--replication", "1")
         found: dict[str, Any] = {"gates": gates, "topics_created": made.returncode == 0, "directions": []}
-        for number, (before, after) in enumerate(((old, new), (new, old))):
+        running = old
+        planned = steps(old, new)
+        found["staged"] = len(planned) > 2
+        for number, (before, after) in enumerate(planned):
+            if before is not running:
+                run.replace(1, before)
+                run.replace(0, before)
             say(f"from {before.name} to {after.name}")
-
-            def canary(after: Version = after) -> None:
-                run.replace(1, after)
-
-            run.play(orders, 10 + number, canary)
-            run.note_owners()
-            run.play(orders, 20 + number, run.note_owners)
-
-            def rest(after: Version = after) -> None:
-                run.replace(0, after)
-
-            run.play(orders, 30 + number, rest)
-            checked = run.checked()
-            say(f"audit: {json.dumps(checked)}")
-            after_replay = [replayed(one, kafka) for one in (old, new)]
-            found["directions"].append({"from": before.name, "to": after.name, **checked, "replays": after_replay})
+            found["directions"].append(run.roll(before, after, orders, 10 * number + 10))
+            running = after
         found |= {"orders": run.orders, "side_by_side": run.side_by_side}
         return found
+
+
+def steps(old: Version, new: Version) -> list[tuple[Version, Version]]:
+    """Forward and back; then, if the older version does not know the newest rules, from the first to the newest."""
+    if RULES_VERSION in old.settings("services.payments"):
+        return [(old, new), (new, old)]
+    first = dataclasses.replace(new, name=f"{new.name} with the first rules", variables={RULES_VERSION: "1"})
+    return [(old, first), (first, old), (first, new)]
 
 
 def good(found: dict[str, Any]) -> bool:
@@ -224,6 +289,9 @@ def good(found: dict[str, Any]) -> bool:
         and wrong["code"] == 1
         and wrong["differences"]
         and all(one["clean"] and not one["violations"] and one["books_equal"] for one in found["directions"])
+        # No older process has met the newest rules, and they were used after the last one.
+        and all(not one["newest_rules"] for one in found["directions"][:-1] if found["staged"])
+        and found["directions"][-1]["newest_rules"]
         and found["side_by_side"]
         and all(
             len(owners) == 2 and min(owners.values()) > 0 and sum(owners.values()) == PARTITIONS

@@ -1,14 +1,19 @@
-"""Wheels of this tree and of an older commit, each installed with its own lock into an environment of its own."""
+"""Wheels of this tree and of an older commit, each installed with its own lock into an environment of its own.
+
+A version has settings of its own, as the variables of a release change with it.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.distributions import FOLDERS, ROOT
@@ -37,6 +42,8 @@ class Version:
     name: str
     #: The environment with its wheels.
     environment: Path
+    #: Variables of its processes, in addition to those of the stack that it knows.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def python(self) -> Path:
@@ -45,7 +52,18 @@ class Version:
 
     def ops(self, *arguments: str, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Runs its command line."""
-        command = (str(self.python), "-P", "-m", "groupbuy_settlement", "ops.main", *arguments)
+        return self._run("ops.main", *arguments, timeout_s=timeout_s)
+
+    def settings(self, module: str) -> frozenset[str]:
+        """The variables that a process of this version reads. Raises VersionFailed."""
+        done = self._run(module, "--help", timeout_s=60.0)
+        found = frozenset(re.findall(r"\bGROUPBUY_[A-Z0-9_]+", done.stdout))
+        if done.returncode or not found:
+            raise VersionFailed(f"{module} --help of {self.name} ended with {done.returncode}: {done.stderr[-1000:]}")
+        return found
+
+    def _run(self, module: str, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        command = (str(self.python), "-P", "-m", "groupbuy_settlement", module, *arguments)
         return subprocess.run(
             command,
             cwd=self.environment,

@@ -76,6 +76,12 @@ def repair_refused(name: str, refusal: str) -> ApiError:
     return _payment_error(errors_pb2.ERROR_REASON_REPAIR_REFUSED, name, problem, refusal=refusal)
 
 
+def repairs_off() -> ApiError:
+    """A process runs that can't read an operator's command."""
+    problem = "GROUPBUY_PAYMENTS_RULES_VERSION is 1: repairs are refused until every process is replaced"
+    return ApiError(grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_READY, problem)
+
+
 def second_operator_required(name: str, proposal: str, operator: str) -> ApiError:
     """The proposer of an adjustment can't approve it."""
     problem = f"{operator} proposed adjustment {proposal} of {name}: another identity has to approve it"

@@ -37,9 +37,9 @@ from services.payments.api.operator_issues import IssueList, IssueView
 from services.payments.api.operator_preview import preview
 from services.payments.api.payments import Context
 from services.payments.api.refund_payment import PUBLISH_S, SOURCE
-from services.payments.domain import rules_version
 from services.payments.domain.model import GroupPayments
 from services.payments.domain.provider_life import Acted, action_digest
+from services.payments.domain.rules_version import CURRENT, FIRST
 from shared_kernel.topics import PAYMENT_INBOX
 
 
@@ -53,8 +53,11 @@ class OperatorServicer(OperatorServiceServicer):
         now_ms: Callable[[], int] = wall_clock_ms,
         router: LocalRouter | None = None,
         trace_starter: TraceStarter | None = None,
+        rules_version: int = CURRENT,
     ) -> None:
-        """`router` finds the owners of the decider's partitions."""
+        """`router` finds the owners of the decider's partitions. `rules_version` is that of new groups; with the first,
+        nothing can be repaired."""
+        self._rules_version = rules_version
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
@@ -108,6 +111,7 @@ class OperatorServicer(OperatorServiceServicer):
 
     async def FeedOutcome(self, request: pb.FeedOutcomeRequest, context: Context) -> pb.FeedOutcomeResponse:
         """Appends an outcome that was found in a statement; answers once it is in the log."""
+        self._require_repairs()
         name = parse_payment(request.name)
         if request.outcome.WhichOneof("result") is None:
             raise invalid_field("outcome.result", "is missing, or unknown to this build")
@@ -117,7 +121,7 @@ class OperatorServicer(OperatorServiceServicer):
         outcome.origin = OUTCOME_ORIGIN_RECONCILIATION
         outcome.operator = _operator(context)
         outcome.reason = request.reason
-        record = PaymentInput(outcome=outcome, rules_version=rules_version.CURRENT)
+        record = PaymentInput(outcome=outcome, rules_version=self._rules_version)
         if request.validate_only:
 
             async def here() -> pb.FeedOutcomeResponse:
@@ -132,7 +136,13 @@ class OperatorServicer(OperatorServiceServicer):
 
     # Repairs ------------------------------------------------------------------------------------------------------
 
+    def _require_repairs(self) -> None:
+        """Raises ApiError while a process runs that can't read an operator's command."""
+        if self._rules_version == FIRST:
+            raise errors.repairs_off()
+
     async def _repair(self, method: str, request: RepairRequest, context: Context) -> pb.Repair:
+        self._require_repairs()
         name = parse_payment(request.name)
 
         async def here() -> pb.Repair:
@@ -148,7 +158,7 @@ class OperatorServicer(OperatorServiceServicer):
         acted = self._find(name.group, command.request_id)
         if acted is None:
             self._check(name, request, command, aggregate)
-        record = PaymentInput(operator=command, rules_version=rules_version.CURRENT)
+        record = PaymentInput(operator=command, rules_version=self._rules_version)
         if request.validate_only and acted is None:
             return self._previewed(name, command, aggregate, record)
         if acted is None:

@@ -37,6 +37,7 @@ from services.payments.api.names import PaymentName, parse_payment
 from services.payments.api.ports import LedgerView, PaymentsView
 from services.payments.api.refund_payment import PUBLISH_S, RefundHandler
 from services.payments.api.webhook_ingest import WebhookIngest
+from services.payments.domain.rules_version import CURRENT
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -56,11 +57,13 @@ class PaymentServicer(PaymentServiceServicer):
         router: LocalRouter | None = None,
         ledger_router: LocalRouter | None = None,
         trace_starter: TraceStarter | None = None,
+        rules_version: int = CURRENT,
     ) -> None:
-        """`router` finds the owners of the decider's partitions, `ledger_router` those of the ledger's."""
+        """`router` finds the owners of the decider's partitions, `ledger_router` those of the ledger's; `rules_version`
+        is that of new groups."""
         self._router = router or LocalRouter()
         self._view = view
-        self._refunds = RefundHandler(view, publisher, now_ms, trace_starter or TraceStarter())
+        self._refunds = RefundHandler(view, publisher, now_ms, trace_starter or TraceStarter(), rules_version)
         self._ingest = ingest
         self._ledger = LedgerQueries(ledger, ledger_router or LocalRouter())
 

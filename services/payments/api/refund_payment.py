@@ -32,8 +32,15 @@ class RefundHandler:
     """Handles RefundPayment."""
 
     def __init__(
-        self, view: PaymentsView, publisher: RecordPublisher, now_ms: Callable[[], int], trace_starter: TraceStarter
+        self,
+        view: PaymentsView,
+        publisher: RecordPublisher,
+        now_ms: Callable[[], int],
+        trace_starter: TraceStarter,
+        rules_version: int = CURRENT,
     ) -> None:
+        """`rules_version` is that of new groups."""
+        self._rules_version = rules_version
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
@@ -84,7 +91,8 @@ class RefundHandler:
         ce_id = f"{name.order}:refund:{refund}"
         made = headers(ce_id, kind, SOURCE, self._now_ms(), str(name))
         self._trace_starter.add_to(made, name.order, SOURCE, ce_id)
-        record = Record(name.group, PaymentInput(refund=command, rules_version=CURRENT).SerializeToString(), made)
+        value = PaymentInput(refund=command, rules_version=self._rules_version).SerializeToString()
+        record = Record(name.group, value, made)
         await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=deadline.left_s(PUBLISH_S))
 
     def _message(self, name: PaymentName, refund: str, found: RefundView) -> Refund:

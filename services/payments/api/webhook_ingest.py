@@ -33,7 +33,8 @@ from services.payments.api.names import PaymentName
 from services.payments.api.ports import Notifications
 from services.payments.api.refund_payment import SOURCE
 from services.payments.domain.addressing import address_of
-from services.payments.domain.rules_version import CURRENT
+from services.payments.domain.first_version import is_news
+from services.payments.domain.rules_version import CURRENT, FIRST
 from services.payments.providers.notifications import LookUpFailed, NotUnderstood, OtherEnvironment, UnknownProvider
 from services.payments.providers.port import Claim, Unaddressed
 from shared_kernel.topics import PAYMENT_INBOX
@@ -66,8 +67,11 @@ class WebhookIngest:
         publisher: RecordPublisher,
         now_ms: Callable[[], int],
         count: Callable[[str, str], None] = lambda _provider, _result: None,
+        rules_version: int = CURRENT,
     ) -> None:
-        """`count` receives the provider and the result of each notification: appended, ignored, refused, failed."""
+        """`count` receives the provider and the result of each notification: appended, ignored, refused, failed.
+        `rules_version` is that of new groups; with the first, news are left for the provider to send again."""
+        self._rules_version = rules_version
         self._count = count
         self._notifications = notifications
         self._publisher = publisher
@@ -86,9 +90,9 @@ class WebhookIngest:
         result = "failed"
         try:
             ingested = await self._ingest(provider, received, body, timeout_s)
-        except LookUpFailed as error:
+        except (LookUpFailed, _TooEarly) as error:
             log.warning("notification not appended; the provider will send it again", provider=provider, why=str(error))
-            raise _order_not_located() from None
+            raise _not_appended() from None
         except OtherEnvironment:
             result = "foreign"
             return None
@@ -126,6 +130,8 @@ class WebhookIngest:
             if claim is None:
                 return None
         group, claimed = claim
+        if self._rules_version == FIRST and is_news(claimed):
+            raise _TooEarly("an older process, which does not know this kind, is not replaced yet")
 
         async def append() -> Ingested:
             if problem:
@@ -167,13 +173,18 @@ class WebhookIngest:
             str(payment),
             extra,
         )
-        record = Record(payment.group, PaymentInput(outcome=outcome, rules_version=CURRENT).SerializeToString(), made)
+        value = PaymentInput(outcome=outcome, rules_version=self._rules_version).SerializeToString()
+        record = Record(payment.group, value, made)
         return await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=timeout_s)
 
 
-def _order_not_located() -> ApiError:
-    """The provider could not be asked which order a notification is about; it has to send it again."""
-    problem = "the provider can't be asked for the order now; send the notification again"
+class _TooEarly(Exception):
+    """A notification of a kind that a running process of an older build can't read."""
+
+
+def _not_appended() -> ApiError:
+    """The order of a notification is not known, or its kind is not to be written yet; it has to be sent again."""
+    problem = "the notification can't be taken now; send it again"
     return ApiError(grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_READY, problem)
 
 

@@ -26,8 +26,10 @@ from eventlog.core.effect_handler import Effect, EffectResult
 from eventlog.core.errors import Poisoned
 from eventlog.records.envelope import headers
 from services.payments.domain.domain import GroupPaymentsDomain
+from services.payments.domain.first_version import readable
 from services.payments.domain.model import GroupPayments
 from services.payments.domain.provider_calls import OPERATIONS, calls_of, idempotency_key
+from services.payments.domain.rules_version import CURRENT, FIRST
 from services.payments.processors.return_limit import ReturnLimit
 from services.payments.providers.port import ExpiringIdempotency
 from shared_kernel.call_header import HEADER as CALL_HEADER
@@ -127,9 +129,11 @@ class PaymentEffectHandler:
         now_ms: Callable[[], int],
         measure: Measure | None = None,
         returns: ReturnLimit | None = None,
+        rules_version: int = CURRENT,
     ) -> None:
         """`provider_for` finds the adapter of a payment method; `measure` waits for the outcome of each call; `returns`
-        limits the returns of unexpected funds."""
+        limits the returns of unexpected funds; `rules_version` is that of new groups."""
+        self._rules_version = rules_version
         self._returns = returns
         self._provider_for = provider_for
         self._measure = measure or _unmeasured
@@ -178,6 +182,8 @@ class PaymentEffectHandler:
         start_ms = self._now_ms()
         counted = begin_count()
         outcome = await self._measure(call, self._outcome(group, call))
+        if self._rules_version == FIRST:
+            outcome = readable(outcome)
         value = PaymentInput(outcome=outcome).SerializeToString()
         name = f"{idempotency_key(call)}:{outcome.WhichOneof('result')}"
         subject = f"groups/{group}/orders/{call.order}/payment"
