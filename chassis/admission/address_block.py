@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from ctypes import addressof, create_string_buffer
 
 #: Seconds in which a second misbehaving connection blocks its address, and seconds for which it is blocked.
-REPEAT_S = 60.0
+REPEAT_S = 10.0
 BLOCK_S = 10.0
 #: Addresses blocked at once: the filter has at most 4,096 instructions and costs 1 ns each.
 MAX_BLOCKED = 64
