@@ -16,26 +16,29 @@ from tests.console.checks_looks import View
 from tests.console.shop import Opened, Scene, Shop
 from tests.console.site import Site
 
+#: A check returns figures, or none, and raises AssertionError.
+Check = Callable[[], dict[str, Any] | None]
 _NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 class Checks:
-    """The checks of a stack with a scene, and a console with passwords at `desk`."""
+    """The checks of a stack with a scene."""
 
-    def __init__(self, browser: Browser, site: Site, desk: str, shop: Shop, scene: Scene, *, pictures: bool) -> None:
+    def __init__(self, browser: Browser, site: Site, shop: Shop, scene: Scene, *, pictures: bool) -> None:
         self._browser = browser
         self._site = site
-        self._desk = desk
         self._shop = shop
         self._scene = scene
         self._pictures = pictures
 
-    def all(self) -> dict[str, Callable[[], dict[str, Any] | None]]:
-        """Each check; it returns figures, or none, and raises AssertionError."""
+    def at_the_desk(self, desk: str) -> dict[str, Check]:
+        """The checks that need a second console, with passwords, at `desk`. They see the scene as it was played."""
+        return {"repair": lambda: self._repair(desk), "looks": lambda: self._looks(desk)}
+
+    def all(self) -> dict[str, Check]:
+        """The other checks."""
         browser, site, shop = self._browser, self._site, self._shop
         return {
-            # First, while the scene is as it was played.
-            "looks": self._looks,
             "live": lambda: {"live_ms": round(live.orders_appear(browser, site, shop))},
             "tier": lambda: live.tier_turns(browser, site, shop),
             "story": self._stories,
@@ -43,7 +46,6 @@ class Checks:
             "readers": lambda: stock.readers_are_off(site),
             "share": self._share,
             "share-live": lambda: share.counts_live(browser, site, shop),
-            "repair": self._repair,
             "killed": lambda: live.killed_service(browser, site, shop),
             "burst": lambda: live.burst(browser, site, shop),
             "streams": lambda: live.many_streams(site, shop),
@@ -62,15 +64,15 @@ class Checks:
         token = share.without_script(self._browser, self._site, self._shop, self._scene)
         share.nothing_else(self._site, token)
 
-    def _repair(self) -> None:
-        repair.needs_a_password(self._site, self._desk)
-        repair.previews_append_nothing(self._browser, self._site, self._desk, self._order())
-        repair.cancels(self._browser, self._site, self._desk, self._shop)
-
-    def _looks(self) -> dict[str, Any]:
-        expired, tampered = share.each_link(self._browser, self._site, self._shop, self._scene)
+    def _repair(self, desk: str) -> None:
         repair.proposes(self._site, f"{self._order()}/payment")
-        views = self._operators() | self._repairs() | self._strangers(expired, tampered)
+        repair.needs_a_password(self._site, desk)
+        repair.previews_append_nothing(self._browser, self._site, desk, self._order())
+        repair.cancels(self._browser, self._site, desk, self._shop)
+
+    def _looks(self, desk: str) -> dict[str, Any]:
+        expired, tampered = share.each_link(self._browser, self._site, self._shop, self._scene)
+        views = self._operators() | self._repairs(desk) | self._strangers(expired, tampered)
         found = looks.look(self._browser, views, write=self._pictures)
         assert not found.axe and not found.sideways, "\n".join([*found.axe, *found.sideways])
         open_to_all = [view.url for view in views.values() if view.login is None]
@@ -101,9 +103,9 @@ class Checks:
             "not-in-the-log": View(f"{console}/groups/{_NOBODY}", picture=False),
         }
 
-    def _repairs(self) -> dict[str, View]:
+    def _repairs(self, desk: str) -> dict[str, View]:
         """The page Repair in all its states."""
-        desk, login, one = self._desk, repair.LOGIN, self._scene.forming
+        login, one = repair.LOGIN, self._scene.forming
         payment = f"{self._order()}/payment"
         return {
             "repair": View(f"{desk}/repair", login),

@@ -11,6 +11,8 @@ from tests.console.shop import CUSTOMER, Opened, Shop
 from tests.console.site import OPERATOR, PASSWORD, Site, credentials
 
 LOGIN = (OPERATOR, PASSWORD)
+#: Where the text of a line of `groupbuy-ops show` begins.
+_TEXT_AT = 40
 REASON = "the maker recalls it"
 _PATHS = (
     "/",
@@ -54,7 +56,7 @@ def cancels(browser: Browser, site: Site, desk: str, shop: Shop) -> None:
         assert CUSTOMER not in page.content()
     shop.wait_closed(one)
     decided = _lines(site, one)[len(before) :]
-    texts = [line[42:] for line in decided]
+    texts = [line[_TEXT_AT:] for line in decided]
     begin = texts.index(foreseen[0])
     assert texts[begin : begin + len(foreseen)] == foreseen
 

@@ -14,13 +14,13 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tests.console import browser as browsers
-from tests.console.checks import Checks
+from tests.console.checks import Check, Checks
 from tests.console.checks_stock import with_stock
 from tests.console.shop import play, shop_of
 from tests.console.site import Site
@@ -42,7 +42,7 @@ class Run:
         self.figures: dict[str, Any] = {}
         self.failed: list[str] = []
 
-    def run(self, checks: dict[str, Callable[[], dict[str, Any] | None]], only: Sequence[str]) -> None:
+    def run(self, checks: dict[str, Check], only: Sequence[str]) -> None:
         """Runs all checks, or some. A failed one does not end the others."""
         for name, check in checks.items():
             if only and name not in only:
@@ -82,8 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scene = play(shop)
             say(f"played in {scene.seconds:.0f} s")
             site.wait_console()
-            desk = stack.enter_context(site.desk())
-            run.run(Checks(browser, site, desk, shop, scene, pictures=given.pictures).all(), given.only)
+            checks = Checks(browser, site, shop, scene, pictures=given.pictures)
+            with site.desk() as desk:
+                run.run(checks.at_the_desk(desk), given.only)
+            run.run(checks.all(), given.only)
         if not given.quick and (not given.only or "stock" in given.only):
             say("starting a stack with stock")
             run.run({"stock": lambda: with_stock(browser, Path(name) / "stock")}, given.only)

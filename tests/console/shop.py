@@ -194,10 +194,11 @@ def play(shop: Shop) -> Scene:
         for count in counts:
             one = shop.open(names[product])
             shop.join(one, count)
-    second = shop.open(names["Silk scarf"])
-    shop.join(second, 3)
-    shop.wait_settled(settled)
-    shop.wait_settled(second)
+    full = [shop.open(names[one]) for one in ("Espresso maker", "Silk scarf")]
+    for one, count in zip(full, (7, 3), strict=True):
+        shop.join(one, count)
+    for one in (settled, *full):
+        shop.wait_settled(one)
     shop.wait_closed(expired)
     shop.wait_members(forming, 5)
     return Scene(settled, forming, expired, time.monotonic() - began_s)

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1.ledger_pb2 import LedgerAccount
 
 from services.payments.domain.model import Call, GroupPayments, Payment, Record
 from services.payments.domain.provider_life import NEVER_MS, DisputeStatus
@@ -65,10 +66,18 @@ def _all(payments: GroupPayments) -> Iterator[Issue]:
         if record.disputes:
             yield from _disputes(order, record)
     for proposal, one in payments.adjustments.items():
-        reason = f"{one.operator} proposes to move it from account {one.from_account} to {one.to_account}"
+        reason = f"{one.operator} proposes to move it from {_account(one.from_account)} to {_account(one.to_account)}"
         yield Issue(
             one.order, IssueKind.ADJUSTMENT, one.hold, 0, 0, proposal, one.amount, one.currency, reason, True, 0
         )
+
+
+def _account(number: int) -> str:
+    """`clearing` for LEDGER_ACCOUNT_CLEARING; the number of an account that this build does not know."""
+    known = LedgerAccount.DESCRIPTOR.values_by_number.get(number)
+    if known is None:
+        return f"account {number}"
+    return str(known.name).removeprefix("LEDGER_ACCOUNT_").lower().replace("_", " ")
 
 
 def _of_payment(order: str, payment: Payment) -> Iterator[Issue]:
