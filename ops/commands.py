@@ -23,6 +23,7 @@ from ops.log import invites, replay, show, tail, verify, what_if
 from ops.output import Output
 from ops.reconcile import command as reconcile
 from ops.repair import command as repair
+from ops.stock import command as stock
 from ops.trace import command as trace
 from ops.watch import command as watch
 from ops.watch import lag_command, stuck_command
@@ -75,6 +76,7 @@ app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(repair.app, name="repair")
+app.command("stock")(stock.stock)
 app.command("replay")(replay.replay)
 app.command("what-if")(what_if.what_if)
 app.command("trace")(trace.trace)

@@ -8,7 +8,7 @@ result in the log: it is assumed to pay at once, and is counted.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,10 +48,14 @@ class Outcome:
     refused: int = 0
     settled: int = 0
     released: int = 0
+    #: Refusals because of pieces and limits, and pieces of charged members.
+    sold_out: int = 0
+    over_limit: int = 0
+    pieces: int = 0
     captured: Counter[str] = field(default_factory=Counter)
 
-    def count(self, event: g.GroupEvent, currency: str) -> None:
-        """Counts one event of a group."""
+    def count(self, event: g.GroupEvent, currency: str, quantities: Mapping[str, int]) -> None:
+        """Counts one event of a group. `quantities`: the pieces of each seat, by order."""
         body = event.WhichOneof("body") or ""
         name = _COUNTERS.get(body)
         if name is None or (body == "seat_released" and event.seat_released.reason not in _RELEASED):
@@ -59,10 +63,14 @@ class Outcome:
         setattr(self, name, getattr(self, name) + 1)
         if body == "member_settled":
             self.captured[currency] += event.member_settled.amount_minor
+            self.pieces += quantities.get(event.member_settled.order, 0)
+        elif body == "seat_refused":
+            self.sold_out += event.seat_refused.reason == g.REFUSAL_REASON_SOLD_OUT
+            self.over_limit += event.seat_refused.reason == g.REFUSAL_REASON_LIMIT_REACHED
 
     def add(self, other: Outcome) -> None:
         """Adds the counts of another outcome."""
-        for name in _COUNTERS.values():
+        for name in (*_COUNTERS.values(), "sold_out", "over_limit", "pieces"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.captured += other.captured
 
@@ -72,8 +80,8 @@ class Actual:
 
     def __init__(self) -> None:
         self.outcome = Outcome()
-        #: Orders with a seat, and those whose capture was declined.
-        self.seated: set[str] = set()
+        #: Orders with a seat and their pieces, and those whose capture was declined.
+        self.seated: dict[str, int] = {}
         self.failed: set[str] = set()
         self.version = 0
         self._currency = ""
@@ -88,10 +96,10 @@ class Actual:
             if body == "opened":
                 self._currency = event.opened.terms.currency
             elif body == "seat_reserved":
-                self.seated.add(event.seat_reserved.order)
+                self.seated[event.seat_reserved.order] = event.seat_reserved.quantity
             elif body == "member_declined":
                 self.failed.add(event.member_declined.order)
-            self.outcome.count(event, self._currency)
+            self.outcome.count(event, self._currency, self.seated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +113,25 @@ class _HoldResult:
 class Simulated:
     """One group, simulated. Call `add_results` for all records of its inbox, then `take` in order, then `finish`."""
 
-    def __init__(self, key: str, actual: Actual, change: Change) -> None:
+    def __init__(
+        self, key: str, actual: Actual, change: Change, on_decision: Callable[[bytes], None] = lambda _: None
+    ) -> None:
+        """`on_decision` is called with each decision."""
         self.outcome = Outcome()
         #: The number of orders that are assumed to pay.
         self.assumed = 0
         self._actual = actual
         self._change = change
+        self._on_decision = on_decision
         self._domain = GroupDomain()
         self._aggregate: Aggregate[State] = Aggregate(key, self._domain.initial(key))
         self._results: dict[str, _HoldResult] = {}
         #: Seats that wait for the result of their hold, by order.
         self._pending: dict[str, g.SeatReserved] = {}
+        #: Pieces of each seat, by order.
+        self._quantities: dict[str, int] = {}
+        #: Place in the log: the offset of the last record taken.
+        self._offset = -1
         #: Inputs have new numbers, because simulated results come between those of the log.
         self._number = 0
         self._currency = ""
@@ -127,6 +143,7 @@ class Simulated:
 
     def take(self, offset: int, at_ms: int, record: GroupInput) -> None:
         """Decides one record of the log."""
+        self._offset = offset
         if record.WhichOneof("body") == "payment_decision":
             for order, event in _hold_results(record):
                 if self._results[order].offset == offset and order in self._pending:
@@ -139,9 +156,21 @@ class Simulated:
             record = changed
         self._decide([record], offset, at_ms)
 
+    def answer(self, record: GroupInput, at_ms: int) -> None:
+        """Decides an answer of a stock item or an allowance."""
+        self._decide([record], self._offset, at_ms)
+
+    def due_ms(self) -> int | None:
+        """Time of the next timer, in milliseconds since the epoch."""
+        return self._domain.due(self._aggregate.state)
+
+    def fire(self, at_ms: int) -> None:
+        """Fires the timers that are due."""
+        self._decide([GroupInput.FromString(self._domain.tick(at_ms))], self._offset, at_ms)
+
     def finish(self, end_ms: int) -> None:
         """Advances the time to the end of the log."""
-        while (due_ms := self._domain.due(self._aggregate.state)) is not None and due_ms <= end_ms:
+        while (due_ms := self.due_ms()) is not None and due_ms <= end_ms:
             self._decide([GroupInput.FromString(self._domain.tick(due_ms))], 1 << 62, due_ms)
 
     def _decide(self, records: Iterable[GroupInput], offset: int, at_ms: int) -> None:
@@ -152,6 +181,7 @@ class Simulated:
             self._number += 1
             encoded = decide(self._domain, self._aggregate, value, self._number, at_ms)
             if encoded is not None:
+                self._on_decision(encoded)
                 for event in g.GroupDecision.FromString(encoded).events:
                     self._follow(event, offset, waiting)
 
@@ -160,6 +190,7 @@ class Simulated:
         if body == "opened":
             self._currency = event.opened.terms.currency
         elif body == "seat_reserved":
+            self._quantities[event.seat_reserved.order] = event.seat_reserved.quantity
             self._request_hold(event.seat_reserved, offset, waiting)
         elif body == "settlement_requested":
             request = event.settlement_requested
@@ -172,7 +203,7 @@ class Simulated:
                 waiting.append(_input(captured=captured))
         elif body == "release_requested":
             waiting.append(_input(payment_released=p.PaymentReleased(order=event.release_requested.order)))
-        self.outcome.count(event, self._currency)
+        self.outcome.count(event, self._currency, self._quantities)
 
     def _request_hold(self, seat: g.SeatReserved, offset: int, waiting: deque[GroupInput]) -> None:
         order = seat.order

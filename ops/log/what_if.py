@@ -5,7 +5,7 @@ Writes nothing. simulated.py has the assumptions about shoppers and payments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -14,17 +14,21 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, ClosePolicy, Tier
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.inventory.v1.decisions_pb2 import StockDecision
 from rich.table import Table
 
 from ops.amounts import amount
+from ops.audit.findings import Findings
+from ops.audit.stock.folds import InMemoryFolds
 from ops.broker.connection import at_broker
 from ops.errors import cannot_run
 from ops.log.reader import Reader, skips
+from ops.log.sale import UNKNOWN_TOTAL, Sale
 from ops.log.simulated import Actual, Change, Outcome, Simulated
 from ops.output import Json, Output
 from ops.where import Kafka, broker
-from services.groups.domain.terms import RULES_VERSIONS, problems
-from shared_kernel.topics import GROUP_INBOX, GROUP_LOG
+from services.groups.domain.terms import RULES_VERSIONS, SUPPLY_RULES_VERSION, problems
+from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, STOCK_LOG
 
 _ROWS = (
     ("groups opened", "opened"),
@@ -35,6 +39,10 @@ _ROWS = (
     ("members charged", "settled"),
     ("members released", "released"),
 )
+#: Rows of a simulation with stock items and allowances.
+_PIECE_ROWS = (("pieces charged", "pieces"), ("refused: sold out", "sold_out"), ("refused: limit", "over_limit"))
+#: The stock item of `--stock`.
+STOCK = "what-if"
 
 
 @dataclass(slots=True)
@@ -50,6 +58,16 @@ class Compared:
     assumed: int = 0
     #: Groups whose first input is no longer in the inbox.
     left_out: int = 0
+    #: Pieces that nobody would have bought; None without stock items.
+    free: int | None = None
+
+    def compare(self, actual: Actual, simulated: Simulated) -> None:
+        """Adds one group."""
+        self.groups += 1
+        self.different += simulated.outcome != actual.outcome
+        self.assumed += simulated.assumed
+        self.was.add(actual.outcome)
+        self.would_be.add(simulated.outcome)
 
 
 class WhatIf:
@@ -77,6 +95,21 @@ class WhatIf:
             self._end_ms = max(self._end_ms, record.timestamp)
             self._inputs.setdefault(record.key.decode(), []).append((record.offset, record.timestamp, record.value))
 
+    def add_to(self, sale: Sale, found: Compared, inbox_begins_at: int = 0) -> int:
+        """Adds all groups to a simulation of the whole sale, except those whose first input is no longer in the inbox.
+        Returns the time of the last input."""
+        gone = {key for key, cause in self._first_cause.items() if cause < inbox_begins_at}
+        found.left_out += len(gone)
+        for key, inputs in self._inputs.items():
+            if key not in gone:
+                sale.add(key, self._actual.setdefault(key, Actual()), inputs)
+        return self._end_ms
+
+    @property
+    def actual(self) -> Mapping[str, Actual]:
+        """The groups by their decision log."""
+        return self._actual
+
     def finish(self, found: Compared, inbox_begins_at: int = 0) -> None:
         """Simulates all groups, except those whose first input is no longer in the inbox."""
         gone = {key for key, cause in self._first_cause.items() if cause < inbox_begins_at}
@@ -94,11 +127,7 @@ class WhatIf:
         for offset, at_ms, message in messages:
             simulated.take(offset, at_ms, message)
         simulated.finish(self._end_ms)
-        found.groups += 1
-        found.different += simulated.outcome != actual.outcome
-        found.assumed += simulated.assumed
-        found.was.add(actual.outcome)
-        found.would_be.add(simulated.outcome)
+        found.compare(actual, simulated)
 
 
 def changing(campaign: str, tiers: list[Tier], rules_version: int, fields: dict[str, Any]) -> Change:
@@ -157,14 +186,21 @@ def what_if(
         int | None, typer.Option(min=0, help="Members for virtual completion at the first tier; 0: none.")
     ] = None,
     leader_discount: Annotated[int | None, typer.Option(min=0, help="Discount per piece, in minor units.")] = None,
+    stock: Annotated[
+        int | None, typer.Option(min=0, help="Pieces that the changed campaigns share. Default: as it was.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="Pieces of one customer over all groups of a campaign; 0: no limit.")
+    ] = None,
     rules_version: Annotated[int, typer.Option(min=0, help="Version of the rules; 0: that of each campaign.")] = 0,
     json: Json = False,
 ) -> None:
     """Replays the groups with changed terms or rules and compares the outcomes.
 
-    Orders and cancellations keep their times. The last line is one JSON object.
+    Orders and cancellations keep their times. With --stock, with --limit, or if there are stock items, all groups are
+    decided in one sequence, because they share pieces: all inputs are in memory then. The last line is one JSON object.
 
-    Reads the groups' inbox and decision log.
+    Reads the groups' inbox and decision log, and the decision log of the stock items.
 
     Changes nothing.
 
@@ -188,7 +224,11 @@ def what_if(
         "waitlist": waitlist,
         "house_fill_members": house_fill,
         "leader_discount_minor": leader_discount,
+        "stock": None if stock is None else f"stocks/{STOCK}",
+        "limit_per_customer": limit,
     }
+    if rules_version == 0 and (stock is not None or limit):
+        rules_version = SUPPLY_RULES_VERSION
     changes = {name: value for name, value in fields.items() if value is not None}
     change = changing(campaign, [_tier(one) for one in tier or ()], rules_version, changes)
     address = broker(kafka)
@@ -198,7 +238,7 @@ def what_if(
         seen.add(_id(offer.name))
         return change(offer)
 
-    compared = at_broker(address, lambda: _compare(address, noted))
+    compared = at_broker(address, lambda: _compare(address, noted, stock, shared=stock is not None or bool(limit)))
     if campaign and _id(campaign) not in seen and not compared.left_out:
         raise cannot_run(f"campaign not found: the topics at {address} have no group of campaigns/{_id(campaign)}")
     if not compared.groups:
@@ -212,11 +252,16 @@ def what_if(
         "was": _figures(compared.was),
         "would_be": _figures(compared.would_be),
     }
+    if compared.free is not None:
+        figures["free"] = compared.free
     out.figures(figures)
 
 
-async def _compare(kafka: str, change: Change) -> Compared:
-    """Simulates one partition at a time, so that only its inbox is in memory."""
+async def _compare(kafka: str, change: Change, stock: int | None, *, shared: bool) -> Compared:
+    """Simulates one partition at a time, so that only its inbox is in memory; with stock items, all at once."""
+    totals = await _totals(kafka)
+    if shared or totals:
+        return await _compare_sale(kafka, change, totals if stock is None else totals | {STOCK: stock})
     async with Reader(kafka, [GROUP_INBOX.name]) as reader:
         partitions = reader.partitions(GROUP_INBOX.name)
     whole = Compared()
@@ -232,8 +277,49 @@ async def _compare(kafka: str, change: Change) -> Compared:
     return whole
 
 
+async def _totals(kafka: str) -> dict[str, int]:
+    """The pieces of each stock item in the log."""
+    folds = InMemoryFolds(Findings())
+
+    def take(_topic: str, records: Iterable[Any]) -> None:
+        for record in records:
+            decision = StockDecision.FromString(record.value)
+            folds.stock(decision.stock).take(record.value, decision, log_trimmed=False)
+
+    async with Reader(kafka, [STOCK_LOG.name], skipped=await skips(kafka)) as reader:
+        await reader.read_to_end(take)
+    return {key: fold.books.total for key, fold in folds.stocks.items() if fold.books.created}
+
+
+async def _compare_sale(kafka: str, change: Change, totals: Mapping[str, int]) -> Compared:
+    """Simulates all groups in one sequence."""
+    found = Compared()
+    sale = Sale(change, lambda key: totals.get(key, UNKNOWN_TOTAL))
+    played: dict[int, WhatIf] = {}
+
+    def take(topic: str, records: Sequence[Any]) -> None:
+        played.setdefault(records[0].partition, WhatIf(change)).take(topic, records)
+
+    skipped = await skips(kafka)
+    async with Reader(kafka, [GROUP_LOG.name], skipped=skipped) as reader:
+        await reader.read_to_end(take)
+    async with Reader(kafka, [GROUP_INBOX.name], skipped=skipped) as reader:
+        begins = await reader.beginnings()
+        await reader.read_to_end(take)
+    ends = [one.add_to(sale, found, begins[GROUP_INBOX.name, partition]) for partition, one in played.items()]
+    actual = {key: group for one in played.values() for key, group in one.actual.items()}
+    for key, simulated in sale.run(max(ends, default=0)).items():
+        found.compare(actual[key], simulated)
+    found.free = sale.inventory.free
+    return found
+
+
+def _rows(compared: Compared) -> tuple[tuple[str, str], ...]:
+    return _ROWS if compared.free is None else _ROWS + _PIECE_ROWS
+
+
 def _figures(outcome: Outcome) -> dict[str, Any]:
-    figures: dict[str, Any] = {name: getattr(outcome, name) for _, name in _ROWS}
+    figures: dict[str, Any] = {name: getattr(outcome, name) for _, name in _ROWS + _PIECE_ROWS}
     return figures | {"captured_minor": dict(sorted(outcome.captured.items()))}
 
 
@@ -242,7 +328,7 @@ def _print(out: Output, compared: Compared) -> None:
     for column in ("", "was", "would be", "difference"):
         table.add_column(column, justify="right" if column else "left")
     was, would_be = compared.was, compared.would_be
-    for title, name in _ROWS:
+    for title, name in _rows(compared):
         before, after = getattr(was, name), getattr(would_be, name)
         table.add_row(title, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "")
     for currency in sorted({*was.captured, *would_be.captured}):
@@ -251,6 +337,8 @@ def _print(out: Output, compared: Compared) -> None:
         table.add_row(f"captured, {currency}", amount(before, currency), amount(after, currency), difference)
     out.show(table)
     out.line(f"{compared.different:,} groups would have had a different outcome.")
+    if compared.free is not None:
+        out.line(f"{compared.free:,} pieces would have stayed free.")
     if compared.assumed:
         out.line(f"{compared.assumed:,} refused orders get a seat and are assumed to pay.")
     if compared.left_out:

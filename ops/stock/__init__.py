@@ -1,0 +1,1 @@
+"""`stock`: the pieces of stock items, and the groups that have them."""
