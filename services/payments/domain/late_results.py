@@ -25,6 +25,9 @@ def authorised(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) ->
                 payments, order, body.hold, body.amount_minor, body.currency, at_ms=at_ms
             )
         return
+    currency = body.currency
+    if record is not None and payments.rules_version > 1:
+        currency = currency or record.currency
     known = record is not None and record.intent is not Intent.NONE
     reason = unexpected_funds.SECOND_HOLD if known else unexpected_funds.UNKNOWN_ORDER
     taken = outcome.operation == pb.OPERATION_SALE
@@ -33,7 +36,7 @@ def authorised(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) ->
         order,
         body.hold,
         body.amount_minor,
-        body.currency,
+        currency,
         reason,
         taken=taken,
         method=outcome.payment_method,

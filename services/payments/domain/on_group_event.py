@@ -1,7 +1,10 @@
 """Group events about an order's money: hold it, capture it, release it. Duplicates change nothing.
 
-A group withdraws no release, and settles only orders whose hold was reported to it. Anything else is Impossible.
-Amounts come with the events: payments know no prices.
+A group withdraws no release, and settles only orders whose hold was reported to it. A settlement that does not fit the
+hold raises an alarm, and the member counts as declined: nothing is charged, the hold is released, and the settlement of
+the group ends. Under rules version 1 it is Impossible. Amounts come with the events: payments know no prices.
+
+The reasons are stored in decisions: changing a text changes the log.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import SALE_PREFIX, GroupPayments, Intent, Payment
+from services.payments.domain.model import SALE_PREFIX, GroupPayments, Intent, Payment, Record
 from services.payments.domain.next_steps import next_steps
+
+MISMATCH = "the settlement does not fit the hold"
 
 #: Groups ask for holds that last this long after their deadline.
 SETTLING_MS = 86_400_000
@@ -70,22 +75,38 @@ def _seat_reserved(payments: GroupPayments, seat: SeatReserved, check_at_ms: int
 
 
 def _settlement_requested(payments: GroupPayments, wanted: SettlementRequested) -> Iterator[PaymentEvent]:
-    order, amount = wanted.order, wanted.amount_minor
+    order = wanted.order
     record = payments.orders.get(order)
-    if record is None or record.intent is Intent.NONE:
-        raise Impossible(f"order {order}: settlement requested, but no hold ever was")
-    if record.intent is Intent.RELEASE:
+    if record is not None and (record.intent is Intent.RELEASE or record.reason == MISMATCH):
         return
+    mismatch = _mismatch(record, wanted)
+    if not mismatch:
+        if isinstance(record, Payment) and record.intent is Intent.HOLD:
+            yield from _charge(order, record, wanted.amount_minor)
+    elif payments.rules_version < 2:
+        raise Impossible(f"order {order}: {mismatch}")
+    else:
+        hold, currency = (wanted.hold, wanted.currency) if record is None else (record.hold, record.currency)
+        yield events.suspense_recorded(order, hold, 0, currency, f"{MISMATCH}: {mismatch}")
+        if record is None or record.intent is not Intent.CAPTURE:
+            yield events.capture_declined(order, hold, MISMATCH)
+            yield from next_steps(payments, order)
+
+
+def _mismatch(record: Record | None, wanted: SettlementRequested) -> str:
+    """Why a settlement does not fit the order's hold; empty if it does."""
+    amount = wanted.amount_minor
+    if record is None or record.intent is Intent.NONE:
+        return "settlement requested, but no hold ever was"
     if record.intent is Intent.CAPTURE:
         if amount != record.to_capture:
-            raise Impossible(f"order {order}: settlement of {amount} requested after one of {record.to_capture}")
-        return
+            return f"settlement of {amount} requested after one of {record.to_capture}"
+        return ""
     if not isinstance(record, Payment) or not record.hold or record.hold != wanted.hold or record.declined:
-        raise Impossible(f"order {order}: settlement of hold {wanted.hold!r} requested, the hold is {record.hold!r}")
+        return f"settlement of hold {wanted.hold!r} requested, the hold is {record.hold!r}"
     if wanted.currency != record.currency or not 0 < amount <= record.amount:
-        held = f"{record.amount} {record.currency}"
-        raise Impossible(f"order {order}: settlement of {amount} {wanted.currency} requested, {held} was held")
-    yield from _charge(order, record, amount)
+        return f"settlement of {amount} {wanted.currency} requested, {record.amount} {record.currency} was held"
+    return ""
 
 
 def _charge(order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:

@@ -132,6 +132,9 @@ def _hold_opened(
 ) -> Iterator[PaymentEvent]:
     if not hold or amount <= 0:
         return
+    if payments.rules_version > 1:
+        # A result without a currency is in the call's.
+        currency = currency or payment.currency
     if not payment.may_open(hold):
         yield _declined_event(order, payment, HOLD_ENDED)
     elif amount == call.amount and currency == payment.currency:

@@ -49,8 +49,11 @@ NO_REFUND = "RefundDeclined"
 #: A result that does not fit the call in flight.
 RETRY_LATER = "CallDeferred"
 
+#: A settlement that does not fit the hold: an alarm, and the member counts as declined.
+_MISMATCH = "SuspenseRecorded CaptureDeclined"
+
 _REQUESTED = {
-    "SettlementRequested": "Faulted",
+    "SettlementRequested": _MISMATCH,
     "ReleaseRequested": "VoidRequested",
     "Authorised": "HoldAuthorised",
     "Declined": "HoldDeclined",
@@ -73,7 +76,7 @@ STATES: dict[Status, State] = {
         "nothing is requested",
         {
             "SeatReserved": "HoldRequested",
-            "SettlementRequested": "Faulted",
+            "SettlementRequested": _MISMATCH,
             "ReleaseRequested": "PaymentReleased",
             "Authorised": IN_SUSPENSE,
             "Captured": IN_SUSPENSE,
@@ -162,7 +165,7 @@ STATES: dict[Status, State] = {
     Status.HOLD_DECLINED: State(
         "the authorisation was declined",
         {
-            "SettlementRequested": "Faulted",
+            "SettlementRequested": _MISMATCH,
             "ReleaseRequested": "PaymentReleased",
             "Authorised": IN_SUSPENSE,
             "Captured": IN_SUSPENSE,

@@ -22,6 +22,7 @@ SECOND_HOLD = "held though this call was not under way"
 TAKEN_UNEXPECTEDLY = "taken though no capture was under way"
 TOO_MUCH = "more was taken than was asked for"
 TOO_LITTLE = "less was taken than was asked for"
+UNUSABLE = "a report of money that can't be booked"
 
 #: How long unexpected funds wait in suspense. The effects processor limits the returns of an hour.
 SUSPENSE_MS = 3_600_000
@@ -39,11 +40,18 @@ def return_funds(
     method: str = "",
     at_ms: int,
 ) -> Iterator[PaymentEvent]:
-    """Records money of a hold, which is returned later. Raises Impossible without a hold or an amount."""
-    if not hold or amount <= 0:
-        raise Impossible(f"order {order}: {amount} {currency} of hold {hold!r}, {reason}")
+    """Records money of a hold, which is returned later.
+
+    A report without a hold or an amount is an alarm: nothing is booked, and the statement shows what moved. Under rules
+    version 1 it raises Impossible.
+    """
     known = payments.orders.get(order)
     method = "" if known is not None and known.method else method
+    if not hold or amount <= 0:
+        if payments.rules_version < 2:
+            raise Impossible(f"order {order}: {amount} {currency} of hold {hold!r}, {reason}")
+        yield events.suspense_recorded(order, hold, 0, currency, f"{UNUSABLE}: {amount} of hold {hold!r}", method)
+        return
     if payments.rules_version > 1:
         return_at_ms = at_ms + SUSPENSE_MS
         yield events.suspense_recorded(order, hold, amount, currency, reason, method, return_at_ms, taken=taken)

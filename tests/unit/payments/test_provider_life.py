@@ -256,7 +256,7 @@ def test_an_input_without_events_selects_no_rules() -> None:
 
 
 def test_a_fault_selects_the_rules_of_its_input() -> None:
-    scenario = s.current(s.settle())
+    scenario = s.current(s.reserved(amount=0))
     assert scenario.state.rules_version == CURRENT
     assert scenario.lines == ["Faulted Impossible"]
 
