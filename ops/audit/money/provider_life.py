@@ -78,6 +78,13 @@ class ProviderLife(Refunds):
             owed = any(debt.hold == reference for debt in payment.debts.values())
             if not owed and (refund or hold.merchants > hold.kept) and not hold.disputed:
                 self._violation(Invariant.OWED, f"a refund of hold {reference} came back, and is not owed", order)
+            debt = payment.debts.get(owed_key(reference, ""))
+            kept = hold.charge_refunds if payment.intent is Intent.RELEASE else hold.kept
+            due = hold.merchants - kept - hold.disputed
+            owed_minor = 0 if debt is None else debt.amount
+            if not refund and due > owed_minor:
+                what = f"a refund of hold {reference} came back; {due} are due, {owed_minor} are owed"
+                self._violation(Invariant.OWED, what, order)
 
     def _returned_outside(self, event: Any) -> None:
         payment = self._payment(event.order)

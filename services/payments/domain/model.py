@@ -114,6 +114,9 @@ class Record(msgspec.Struct, array_like=True, tag=0):
     references: tuple[str, ...] = ()
     #: HoldLost was emitted.
     lost: bool = False
+    #: Money taken and returned, by hold, of a disputed payment: a refund that comes back later is due in full only
+    #: beside the money that a dispute withdrew.
+    balances: dict[str, tuple[int, int]] | None = None
 
     def next_attempt(self, operation: Operation.ValueType) -> int:
         """Number of the next call of this operation."""
@@ -271,6 +274,8 @@ class Payment(Record, array_like=True, tag=1):
         kept = Record(*[getattr(self, name) for name in _RECORD_FIELDS])
         kept.other_holds = tuple([name for name in self.holds if name != self.hold])
         kept.unexpected_holds = tuple([name for name, hold in self.holds.items() if hold.unexpected])
+        if self.disputes:
+            kept.balances = {name: (hold.taken - hold.owed, hold.returned) for name, hold in self.holds.items()}
         return kept
 
 
@@ -285,6 +290,9 @@ def reopened(record: Record) -> Payment:
         payment.holds[name] = Hold(record.currency, unexpected=name in record.unexpected_holds)
     if record.hold and record.intent is Intent.CAPTURE:
         payment.holds[record.hold].taken = record.captured
+    for name, (taken, returned) in (record.balances or {}).items():
+        payment.holds[name].taken, payment.holds[name].returned = taken, returned
+    payment.balances = None
     payment.other_holds = payment.unexpected_holds = ()
     return payment
 

@@ -17,7 +17,7 @@ from services.payments.domain import (
     refund_results,
     unexpected_funds,
 )
-from services.payments.domain.model import GroupPayments, Payment
+from services.payments.domain.model import GroupPayments, Payment, reopened
 from services.payments.domain.provider_life import Dispute
 from tests.simulation.mutants.planting import Mutant, mutant
 
@@ -147,6 +147,11 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "won_and_lost_exchanged",
         "a lost dispute counts as won",
         (provider_news._dispute, "won = body.state == DISPUTE_STATE_WON", "won = body.state != DISPUTE_STATE_WON"),
+    ),
+    mutant(
+        "balances_forgotten",
+        "a refund that comes back beside a lost dispute is owed in part",
+        (reopened, "(record.balances or {}).items()", "()"),
     ),
     mutant(
         "warning_repeated",

@@ -173,7 +173,7 @@ def _dispute(world: World, pick: int) -> None:
         warning.fraud_warning.warning = f"efw {account.reference}"
         warning.fraud_warning.reason = "fraudulent card"
         _tell(world, account, warning, pick)
-    amount = account.refundable
+    amount = max(account.refundable // 3, 1) if pick & 8 else account.refundable
     withdrawn = 0 if pick & 2 else amount
     account.disputed += withdrawn
     account.fees += 15 if withdrawn else 0

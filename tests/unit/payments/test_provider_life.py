@@ -122,6 +122,19 @@ def test_a_release_waits_for_an_open_dispute() -> None:
     lost.when(s.dispute(DISPUTE_STATE_LOST, withdrawn=100)).then("DisputeLost h1 100", "PaymentReleased")
 
 
+def test_a_refund_that_comes_back_after_a_lost_dispute_is_due_in_full() -> None:
+    scenario = s.current(*SALE_TAKEN, s.dispute(withdrawn=40), s.release(), s.refunded(60))
+    scenario.when(s.dispute(DISPUTE_STATE_LOST, withdrawn=40)).then("DisputeLost h1 40", "PaymentReleased")
+    scenario.when(s.reversed_refund(60)).then("RefundReversed h1 60", "MoneyOwed 60")
+
+
+def test_a_refund_that_comes_back_is_not_due_if_the_customer_has_the_money_by_a_dispute() -> None:
+    scenario = s.current(*SALE_TAKEN, s.release(), s.refunded(100), s.dispute(withdrawn=100))
+    scenario.when(s.dispute(DISPUTE_STATE_LOST, withdrawn=100)).then("DisputeLost h1 100")
+    scenario.when(s.reversed_refund(100)).then("RefundReversed h1 100")
+    assert owed(scenario) == 0
+
+
 def test_an_inquiry_leaves_refunds_possible_and_evidence_has_a_date() -> None:
     scenario = s.current(*CHARGED).when(s.dispute(withdrawn=0)).then("DisputeOpened dp 60 withdrawn 0")
     scenario.when(s.dispute(withdrawn=0, evidence_due_ms=99)).then("DisputeEvidenceDue")
