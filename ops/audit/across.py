@@ -250,7 +250,8 @@ class AcrossLogs:
 
     def _check_release(self, seat: Seat, payment: Payment) -> None:
         order = seat.order
-        if payment.released and not seat.release_requested:
+        asked = seat.release_requested or RELEASED_BY_OPERATOR in payment.references
+        if payment.released and not asked:
             self._violation(Invariant.ONE_END_OF_ORDER, order, "payments released it without a request of the group")
         if seat.released and not payment.released:
             self._missing(Invariant.HELD_IS_ACCOUNTED_FOR, order, "released in the group log, not in the payment log")

@@ -305,6 +305,34 @@ def test_an_expiry_with_enough_members_is_a_violation() -> None:
     assert Invariant.ONE_END_OF_GROUP in logs.broken()
 
 
+def released_instead_of_charged(command: p.OperatorActed | None) -> ScriptedLogs:
+    """Payments release Bob, a member of the completed group."""
+    acted = [] if command is None else [p.PaymentEvent(operator_acted=command)]
+    done = [*acted, pe.void_requested("b", 8900), pe.voided("b", 8900), pe.payment_released("b")]
+
+    def back(events: list[Any]) -> None:
+        events[:] = done
+
+    def end(events: list[Any]) -> None:
+        events[:] = [ge.member_declined("b", "RELEASED"), ge.member_released("b")]
+
+    def settle(events: list[Any]) -> None:
+        events[-1] = ge.settled(2, 23500)
+        events[-1].settled.declined = 1
+
+    logs = completed_group({"take": drop(1), "capture b": back, "settle b": end, "settle d": settle})
+    logs.state_hold("b", 8900, 0, 8900)
+    return logs
+
+
+def test_an_operator_may_release_a_member_instead_of_charging_it() -> None:
+    command = p.OperatorActed(order="b", request_id="1", operator="kim", reason="the settlement is stuck")
+    command.action.order = "b"
+    command.action.release_member.SetInParent()
+    assert released_instead_of_charged(command).audit().findings.violations == []
+    assert Invariant.ONE_END_OF_ORDER in released_instead_of_charged(None).broken()
+
+
 def test_an_alarm_that_is_open_needs_an_operator_and_violates_nothing() -> None:
     logs = completed_group({"capture b": add(owes("b", 100, alarm=True))})
     report = logs.audit()
