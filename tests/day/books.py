@@ -7,7 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.decisions_pb2 import (
+    OPERATION_CAPTURE,
+    OPERATION_REFUND,
+    OPERATION_VOID,
+    PaymentDecision,
+)
 from groupbuy.simprovider.v1.simprovider_pb2 import (
     BALANCE_KIND_DISPUTE,
     BALANCE_KIND_PAYOUT,
@@ -26,6 +31,9 @@ AT_PROVIDER = (Account.CLEARING, Account.MERCHANT, Account.SUSPENSE, Account.OWE
 #: With these the sum is the money that was taken and not returned, before fees and payouts.
 GROSS = (*AT_PROVIDER, Account.FEES, Account.PAYOUTS)
 
+#: The names of operations in the provider's dashboard.
+BY_HAND = {OPERATION_REFUND: "refund", OPERATION_CAPTURE: "capture", OPERATION_VOID: "cancel"}
+
 Owed = tuple[str, str, str, str]
 
 
@@ -42,6 +50,9 @@ class Books:
     events: Counter[str] = field(default_factory=Counter)
     #: (operator, reason, action) by request id, of repairs that were done.
     repairs: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    #: Disputes that were opened; and kind and hold of what people did at the provider, once for each operation.
+    disputes: set[str] = field(default_factory=set)
+    by_hand: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: What is owed at the end: (amount, next attempt in ms, alarm) by group, order, hold and refund.
     owed: dict[Owed, tuple[int, int, bool]] = field(default_factory=dict)
     #: Sums that were owed after a decision, and that nobody pursued and no alarm told of.
@@ -79,6 +90,10 @@ class Books:
             case "operator_acted" if not body.refusal:
                 action = body.action.WhichOneof("action") or ""
                 self.repairs[body.request_id] = (body.operator, body.reason, action)
+            case "dispute_opened":
+                self.disputes.add(body.dispute)
+            case "external_operation_recorded":
+                self.by_hand[BY_HAND[body.operation], body.hold] += 1
             case "money_owed":
                 name = (group, body.order, body.hold, body.refund)
                 self.owed.pop(name, None)
@@ -159,6 +174,20 @@ async def read_books(kafka: str) -> Books:
 def dispute_fee(one: BalanceTransaction) -> bool:
     """Whether the fee of a transaction is a dispute's, which the news of the dispute has."""
     return one.kind == BALANCE_KIND_DISPUTE
+
+
+def life_recorded(books: Books, disputes: Iterable[str], by_hand: Mapping[str, Iterable[str]]) -> list[str]:
+    """Disputes and operations by hand that the log lacks, has in addition, or has twice.
+
+    `by_hand` has the holds of the operations, by kind.
+    """
+    wanted = Counter((kind, hold) for kind, holds in by_hand.items() for hold in holds)
+    found = [f"dispute {one} is on one side alone" for one in sorted(books.disputes ^ set(disputes))]
+    for kind, hold in sorted(wanted.keys() | books.by_hand.keys()):
+        made, recorded = wanted[kind, hold], books.by_hand[kind, hold]
+        if made != recorded:
+            found.append(f"{kind} of {hold} by hand: {made} at the provider, {recorded} in the log")
+    return found
 
 
 def repairs_recorded(accepted: Mapping[str, tuple[str, str]], books: Books) -> list[str]:

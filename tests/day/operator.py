@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,7 @@ ALICE, BOB = "alice", "bob"
 KEPT, TRANSFERRED = 5, 4
 #: Answers after which the list is read again: another decision was faster.
 _OVERTAKEN = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED, grpc.StatusCode.NOT_FOUND})
+_NUMBERS = re.compile(r"\d+")
 
 
 class Operators:
@@ -32,7 +34,8 @@ class Operators:
         self._stub: Any = OperatorServiceStub(channel)
         #: Request id -> (operator, action) of each accepted repair.
         self.accepted: dict[str, tuple[str, str]] = {}
-        self.refused = 0
+        #: Commands that were refused, by method and answer.
+        self.refused: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self._tries: Counter[str] = Counter()
 
@@ -56,7 +59,7 @@ class Operators:
         except grpc.aio.AioRpcError as error:
             if error.code() not in _OVERTAKEN:
                 raise
-            self.refused += 1
+            self.refused[f"{method}: {_NUMBERS.sub('…', (error.details() or '').split('/payment ')[-1])}"] += 1
             return False
         self.accepted[repair.request_id] = (repair.operator, repair.action.WhichOneof("action") or "")
         return True

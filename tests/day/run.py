@@ -12,8 +12,9 @@ The last line is one JSON object:
 - `unexplained`: holds whose money at the provider is not the one in our books
 - `books_equal`: balance, fees and payouts of the ledger are the provider's, and the audit finds no violation
 - `repairs_recorded`: each accepted repair is in the log once, with its operator and its reason
+- `life_recorded`: the log has each dispute and each operation of the dashboard, once
 
-Exits with 1 if a claim fails.
+The other figures show that the day had all of it. Exits with 1 if a claim fails. KEEP=1 keeps the directory.
 """
 
 from __future__ import annotations
@@ -26,20 +27,25 @@ import shutil
 import sys
 import tempfile
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import grpc
+from prometheus_client.parser import text_string_to_metric_families
 
+from chassis.telemetry.metrics_of_services import WEBHOOKS
 from devstack.errors import DevstackError
 from devstack.product import PROVIDER
 from devstack.stack import Stack
 from ops.audit.run import NotQuiet, audit, wait_quiet
 from ops.statements.collected import Statement
 from tests import evening
-from tests.day.books import Books, dispute_fee, read_books, repairs_recorded
+from tests.day.books import Books, dispute_fee, life_recorded, read_books, repairs_recorded
+from tests.day.errors import DayFailed
 from tests.day.operator import Operators
 from tests.day.provider import OURS, REFUNDS, Provider
 from tests.day.settlement import StuckSettlement
@@ -157,7 +163,9 @@ class Day:
         unexplained = books.unexplained(statement)
         unequal = books.unequal(statement, balance)
         unrecorded = repairs_recorded(self._operators.accepted, books)
-        self._report(books, unexplained, unequal, unrecorded, owed)
+        unnoticed = life_recorded(books, self._provider.disputes, self._provider.by_hand)
+        self._report(books, unexplained, unequal, unrecorded, unnoticed, owed)
+        self._say(f"refused commands: {dict(self._operators.refused)}")
         for violation in report.findings.violations[:20]:
             self._say(f"violation: {violation}")
         return {
@@ -166,12 +174,14 @@ class Day:
             "unexplained": len(unexplained),
             "books_equal": not unequal and report.clean and not books.faults,
             "repairs_recorded": not unrecorded and bool(self._operators.accepted),
-            "repairs": len(self._operators.accepted),
+            "repairs": dict(Counter(action for _, action in self._operators.accepted.values())),
+            "life_recorded": not unnoticed,
             "violations": report.findings.violation_count,
             "open_alarms": len(report.findings.open_alarms),
             "disputes": len(self._provider.disputes),
             "by_hand": {kind: len(holds) for kind, holds in self._provider.by_hand.items()},
             "foreign_holds": len(self._provider.foreign),
+            "foreign_notifications": foreign_notifications(self._stack),
             "foreign_in_our_books": sum(hold in books.holds for hold in self._provider.foreign),
             "events": {kind: books.events[kind] for kind in LIFE if books.events[kind]},
             "issues_seen": dict(self._operators.seen),
@@ -201,6 +211,27 @@ LIFE = (
     "operator_acted",
     "faulted",
 )
+#: Repairs that the operators of the day make.
+REPAIRS = frozenset(
+    {
+        "retry_call",
+        "release_member",
+        "fail_member",
+        "mark_returned_outside",
+        "approve_return",
+        "keep_suspense",
+        "adjust_ledger",
+        "approve_adjustment",
+    }
+)
+
+
+def foreign_notifications(stack: Stack) -> int:
+    """The notifications about payments of another deployment that the payments service has ignored."""
+    with urllib.request.urlopen(f"http://{stack.endpoints['payments_metrics']}/metrics", timeout=20) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    samples = (one for family in families for one in family.samples if one.name == WEBHOOKS.name)
+    return int(sum(one.value for one in samples if one.labels["result"] == "foreign"))
 
 
 def good(found: dict[str, Any], orders: int) -> bool:
@@ -213,9 +244,13 @@ def good(found: dict[str, Any], orders: int) -> bool:
         and not found["unexplained"]
         and found["books_equal"]
         and found["repairs_recorded"]
+        and found["repairs"].keys() >= REPAIRS
+        and found["life_recorded"]
         and found["disputes"] == DISPUTES
         and sum(found["by_hand"].values()) == BY_HAND
         and found["foreign_holds"] == ELSEWHERE
+        # Of a hold and of its capture, each once at least.
+        and found["foreign_notifications"] >= 2 * ELSEWHERE
         and not found["foreign_in_our_books"]
         and lived
     )
@@ -238,7 +273,7 @@ def main() -> int:
         with stack:
             found = asyncio.run(Day(stack, say, given.seed).run(given.orders))
             failure = str(stack.failure() or "")
-    except (DevstackError, evening.EveningFailed, NotQuiet, TimeoutError) as error:
+    except (DayFailed, DevstackError, evening.EveningFailed, NotQuiet, TimeoutError, grpc.aio.AioRpcError) as error:
         say(str(error))
         print(json.dumps({"failed": str(error).splitlines()[0]}))
         return 1

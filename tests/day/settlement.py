@@ -18,6 +18,7 @@ from groupbuy.payments.v1 import operator_pb2
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_CAPTURE
 
 from tests.day.calls import retried
+from tests.day.errors import DayFailed
 from tests.day.operator import ALICE, Operators
 from tests.day.provider import Provider
 
@@ -38,25 +39,33 @@ class StuckSettlement:
         self._provider = provider
 
     async def run(self) -> str:
-        """Fails one member, releases one, and retries the others after the outage. Returns how the orders end."""
+        """Fails one member, releases one, and retries the others after the outage. Returns how the orders end.
+
+        Raises DayFailed and TimeoutError.
+        """
         placed = await self._fill()
         await self._until(placed, "CONFIRMED")
         await self._provider.behave(fail_before_per_mille=1_000)
         release, fail, *retry = [f"{one}/payment" for one in placed]
         stuck = await self._stuck({f"{one}/payment" for one in placed})
         reason = "the provider has an outage"
-        failed = operator_pb2.FailMemberRequest(name=fail)
-        assert await self._operators.repair(ALICE, "FailMember", failed, reason)
-        released = operator_pb2.ReleaseMemberRequest(name=release)
-        assert await self._operators.repair(ALICE, "ReleaseMember", released, reason)
+        await self._repair("FailMember", operator_pb2.FailMemberRequest(name=fail), reason)
+        await self._repair("ReleaseMember", operator_pb2.ReleaseMemberRequest(name=release), reason)
         await self._provider.behave()
         for name in retry:
             again = operator_pb2.RetryCallRequest(name=name, operation=OPERATION_CAPTURE)
+            # A timer may have retried the call already.
             await self._operators.repair(ALICE, "RetryCall", again, "the provider is back")
         final = await self._until(placed, "SETTLED", "DECLINED", "RELEASED", "CANCELLED")
         ends = Counter(final)
-        assert ends["SETTLED"] == MEMBERS - 2, ends
+        if ends["SETTLED"] != MEMBERS - 2:
+            raise DayFailed(f"the orders of the stuck settlement end {dict(ends)}")
         return f"{stuck} calls were stuck, orders end {dict(ends)}"
+
+    async def _repair(self, method: str, request: Any, reason: str) -> None:
+        """Makes a repair that has to be done. Raises DayFailed."""
+        if not await self._operators.repair(ALICE, method, request, reason):
+            raise DayFailed(f"{method} of {request.name} was refused")
 
     async def _fill(self) -> list[str]:
         campaign = Campaign(

@@ -1,4 +1,4 @@
-"""What the provider, its users and operators do by themselves, one function each.
+"""What the provider and its users do by themselves, one function each.
 
 Each first changes the provider's accounts, so its reports are true. All are reports of version 2 of the payment rules:
 groups whose payments have version 1 are left alone. The service's state is only read.
@@ -6,24 +6,21 @@ groups whose payments have version 1 are left alone. The service's state is only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
-from groupbuy.payments.v1.decisions_pb2 import OperatorAction, ProviderCall
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import (
     DISPUTE_STATE_LOST,
     DISPUTE_STATE_OPEN,
     DISPUTE_STATE_WON,
     OUTCOME_ORIGIN_NOTIFICATION,
-    OperatorCommand,
-    PaymentInput,
     ProviderOutcome,
 )
 
-from services.payments.domain.model import Payment
 from services.payments.domain.provider_calls import idempotency_key
-from services.payments.domain.provider_life import NEVER_MS
+from tests.simulation.world import operators
 from tests.simulation.world.provider import Account
 from tests.simulation.world.world import World
 
@@ -73,19 +70,25 @@ def _tell(world: World, account: Account, news: ProviderOutcome, pick: int) -> N
 
 def _reverse(world: World, pick: int) -> None:
     """A refund that succeeded comes back."""
-    accounts = {one.reference: one for one in _accounts(world, lambda one: one.refunded > 0)}
-    found = [
-        outcome
+    found = _reversible(world, _accounts(world, lambda one: one.refunded > 0))
+    if found:
+        _come_back(world, *found[pick % len(found)], pick)
+
+
+def _reversible(world: World, accounts: Iterable[Account]) -> list[tuple[Account, ProviderOutcome]]:
+    """Refunds of accounts that succeeded and did not come back yet."""
+    known = {one.reference: one for one in accounts}
+    return [
+        (known[outcome.refunded.hold], outcome)
         for outcome in world.provider.results.values()
         if outcome.HasField("refunded")
-        and outcome.refunded.hold in accounts
-        and 0 < outcome.refunded.amount_minor <= accounts[outcome.refunded.hold].refunded
+        and outcome.refunded.hold in known
+        and 0 < outcome.refunded.amount_minor <= known[outcome.refunded.hold].refunded
         and idempotency_key(_call_of(outcome)) not in world.reversed
     ]
-    if not found:
-        return
-    outcome = found[pick % len(found)]
-    account = accounts[outcome.refunded.hold]
+
+
+def _come_back(world: World, account: Account, outcome: ProviderOutcome, pick: int) -> None:
     world.coverage.count("fault", "refund reversed")
     world.reversed.add(idempotency_key(_call_of(outcome)))
     account.refunded -= outcome.refunded.amount_minor
@@ -189,6 +192,13 @@ def _dispute(world: World, pick: int) -> None:
         if won:
             account.disputed -= withdrawn
         _tell(world, account, news, pick)
+        if not won and withdrawn and pick & 16:
+            world.after(HOUR_MS, reverse)
+
+    def reverse() -> None:
+        """Beside the money that the dispute took, a refund comes back."""
+        for known, outcome in _reversible(world, _accounts(world, lambda one: one is account))[:1]:
+            _come_back(world, known, outcome, pick)
 
     world.after((2 + pick % 30) * HOUR_MS, end)
 
@@ -293,97 +303,6 @@ def _stuck(world: World, pick: int) -> None:
     world.waiting.append(stick)
 
 
-# Operators ----------------------------------------------------------------------------------------------------------
-
-
-def command(world: World, group: str, order: str, operator: str = "ann", **action: Any) -> str:
-    """Appends an operator's command; returns its request id."""
-    world.commands += 1
-    made = OperatorCommand(request_id=f"command {world.commands}", operator=operator, reason="stuck")
-    made.action.CopyFrom(OperatorAction(order=order, **action))
-    for _ in range(1 + (world.commands % 3 == 0)):
-        world.tell_payments(group, PaymentInput(operator=made))
-    return made.request_id
-
-
-def _live(world: World) -> Iterator[tuple[str, str, Payment]]:
-    for plan in world.plan.groups:
-        payments = world.payments_of(plan.group)
-        if payments is None or payments.rules_version < 2:
-            continue
-        for order, payment in payments.orders.items():
-            if isinstance(payment, Payment) and (plan.group, order) not in world.auditor.forged:
-                yield plan.group, order, payment
-
-
-def _operator(world: World, pick: int) -> None:
-    """An operator acts on a random payment that is not finished."""
-    found = list(_live(world))
-    if not found:
-        return
-    group, order, payment = found[pick % len(found)]
-    waiting = [one for one in found if one[2].debts or any(hold.suspense for hold in one[2].holds.values())]
-    if waiting and pick & 1:
-        group, order, payment = waiting[pick % len(waiting)]
-    world.coverage.count("fault", "operator")
-    hold = next((name for name, one in payment.holds.items() if one.suspense), payment.hold)
-    debt = next(iter(payment.debts.values()), None)
-    match 1 if debt is not None and pick & 1 else pick // 8 % 8:
-        case 0:
-            command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
-        case 1:
-            body = pb.MarkReturnedOutside(amount_minor=1, reference="transfer")
-            if debt is not None:
-                body.hold, body.refund = debt.hold, debt.refund
-                body.amount_minor = (debt.amount, max(debt.amount // 2, 1), debt.amount + 1)[pick // 2 % 3]
-            command(world, group, order, mark_returned_outside=body)
-        case 2:
-            command(world, group, order, approve_return=pb.ApproveReturn(hold=hold))
-        case 3:
-            command(world, group, order, keep_suspense=pb.KeepSuspense(hold=hold))
-        case 4:
-            wanted = pb.AdjustLedger(from_account=4, to_account=11, amount_minor=1 + pick % 9, currency="EUR")
-            proposal = command(world, group, order, adjust_ledger=wanted)
-            who = "ann" if pick & 2 else "bob"
-            command(world, group, order, who, approve_adjustment=pb.ApproveAdjustment(proposal=proposal))
-        case 5:
-            command(world, group, order, release_member=pb.ReleaseMember())
-        case 6:
-            command(world, group, order, fail_member=pb.FailMember())
-        case _:
-            _give_up_refund(world, found)
-
-
-def _give_up_refund(world: World, found: list[tuple[str, str, Payment]]) -> None:
-    """An operator gives up a pending refund that the provider has not made, and will not make."""
-    for group, order, payment in found:
-        for call in payment.calls.values():
-            made = ProviderCall(order=order, operation=call.operation, attempt=call.attempt)
-            if call.operation != pb.OPERATION_REFUND:
-                continue
-            refused = ProviderOutcome(order=order, operation=call.operation, attempt=call.attempt)
-            refused.declined.reason = "cancelled by the operator"
-            if world.provider.results.setdefault(idempotency_key(made), refused).HasField("declined"):
-                world.auditor.on_refund_declined(group, ProviderCall(order=order, amount_minor=call.amount))
-                command(world, group, order, give_up_call=pb.GiveUpCall(operation=call.operation, attempt=call.attempt))
-                return
-
-
-def repair(world: World) -> bool:
-    """At the end: operators retry what no longer follows by itself. Returns whether there was anything."""
-    found = False
-    for group, order, payment in _live(world):
-        for call in payment.calls.values():
-            if call.retry_at_ms == NEVER_MS:
-                found = True
-                body = pb.RetryCall(operation=call.operation, attempt=call.attempt)
-                command(world, group, order, retry_call=body)
-        if any(one.alarm for one in payment.debts.values()):
-            found = True
-            command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
-    return found
-
-
 PROVIDER_LIFE: dict[str, Callable[[World, int], None]] = {
     "refund_reversed": _reverse,
     "succeeds_late": _succeed_late,
@@ -393,5 +312,5 @@ PROVIDER_LIFE: dict[str, Callable[[World, int], None]] = {
     "end_hold_by_hand": _end_hold_by_hand,
     "fee": _fee,
     "stuck": _stuck,
-    "operator": _operator,
+    "operator": operators.act,
 }

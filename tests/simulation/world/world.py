@@ -322,7 +322,7 @@ class World:
 
     def _run(self) -> None:
         from tests.simulation.world import faults
-        from tests.simulation.world.provider_life import repair
+        from tests.simulation.world.operators import repair
 
         random, runnable = self.chance.random, self.runnable
         while True:

@@ -18,7 +18,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import (
 
 from services.payments.ledger.journal import Entry, Posting
 from services.payments.ledger.posting_rules import Account, OpenAmounts, postings_of
-from tests.day.books import Books, dispute_fee, repairs_recorded
+from tests.day.books import Books, dispute_fee, life_recorded, repairs_recorded
 from tests.day.support import statement_findings
 
 GROUP, ORDER, HOLD = "g", "o", "h"
@@ -117,6 +117,20 @@ def test_findings_are_the_fees_and_the_shares_of_payouts() -> None:
         ("fee", 3),
         ("paid_out", 77),
     ]
+
+
+def test_every_dispute_and_every_operation_by_hand_has_to_be_in_the_log_once() -> None:
+    opened = PaymentEvent(dispute_opened=pb.DisputeOpened(**MONEY, dispute="d1", amount_minor=5))
+    by_hand = PaymentEvent(
+        external_operation_recorded=pb.ExternalOperationRecorded(**MONEY, operation=pb.OPERATION_VOID, reference="x")
+    )
+    holds = {"refund": [], "cancel": [HOLD]}
+    assert life_recorded(books_of([opened], [opened, by_hand]), ["d1"], holds) == []
+    assert life_recorded(books_of([by_hand]), ["d1"], holds) == ["dispute d1 is on one side alone"]
+    assert life_recorded(books_of([opened], [by_hand]), [], holds) == ["dispute d1 is on one side alone"]
+    for recorded in ([], [by_hand, by_hand]):
+        (found,) = life_recorded(books_of(recorded) if recorded else books_of(), [], holds)
+        assert found == f"cancel of {HOLD} by hand: 1 at the provider, {len(recorded)} in the log"
 
 
 def test_every_repair_has_to_be_in_the_log_with_its_operator_and_reason() -> None:

@@ -1,0 +1,106 @@
+"""What operators do: commands for random payments that are not finished, and repairs at the end of a history.
+
+Groups whose payments have version 1 of the rules are left alone. The service's state is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1.decisions_pb2 import OperatorAction, ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import OperatorCommand, PaymentInput, ProviderOutcome
+
+from services.payments.domain.model import Payment
+from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.provider_life import NEVER_MS
+from tests.simulation.world.world import World
+
+
+def command(world: World, group: str, order: str, operator: str = "ann", **action: Any) -> str:
+    """Appends an operator's command; returns its request id."""
+    world.commands += 1
+    made = OperatorCommand(request_id=f"command {world.commands}", operator=operator, reason="stuck")
+    made.action.CopyFrom(OperatorAction(order=order, **action))
+    for _ in range(1 + (world.commands % 3 == 0)):
+        world.tell_payments(group, PaymentInput(operator=made))
+    return made.request_id
+
+
+def _live(world: World) -> Iterator[tuple[str, str, Payment]]:
+    for plan in world.plan.groups:
+        payments = world.payments_of(plan.group)
+        if payments is None or payments.rules_version < 2:
+            continue
+        for order, payment in payments.orders.items():
+            if isinstance(payment, Payment) and (plan.group, order) not in world.auditor.forged:
+                yield plan.group, order, payment
+
+
+def act(world: World, pick: int) -> None:
+    """An operator acts on a random payment that is not finished."""
+    found = list(_live(world))
+    if not found:
+        return
+    group, order, payment = found[pick % len(found)]
+    waiting = [one for one in found if one[2].debts or any(hold.suspense for hold in one[2].holds.values())]
+    if waiting and pick & 1:
+        group, order, payment = waiting[pick % len(waiting)]
+    world.coverage.count("fault", "operator")
+    hold = next((name for name, one in payment.holds.items() if one.suspense), payment.hold)
+    debt = next(iter(payment.debts.values()), None)
+    match 1 if debt is not None and pick & 1 else pick // 8 % 8:
+        case 0:
+            command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
+        case 1:
+            body = pb.MarkReturnedOutside(amount_minor=1, reference="transfer")
+            if debt is not None:
+                body.hold, body.refund = debt.hold, debt.refund
+                body.amount_minor = (debt.amount, max(debt.amount // 2, 1), debt.amount + 1)[pick // 2 % 3]
+            command(world, group, order, mark_returned_outside=body)
+        case 2:
+            command(world, group, order, approve_return=pb.ApproveReturn(hold=hold))
+        case 3:
+            command(world, group, order, keep_suspense=pb.KeepSuspense(hold=hold))
+        case 4:
+            wanted = pb.AdjustLedger(from_account=4, to_account=11, amount_minor=1 + pick % 9, currency="EUR")
+            proposal = command(world, group, order, adjust_ledger=wanted)
+            who = "ann" if pick & 2 else "bob"
+            command(world, group, order, who, approve_adjustment=pb.ApproveAdjustment(proposal=proposal))
+        case 5:
+            command(world, group, order, release_member=pb.ReleaseMember())
+        case 6:
+            command(world, group, order, fail_member=pb.FailMember())
+        case _:
+            _give_up_refund(world, found)
+
+
+def _give_up_refund(world: World, found: list[tuple[str, str, Payment]]) -> None:
+    """An operator gives up a pending refund that the provider has not made, and will not make."""
+    for group, order, payment in found:
+        for call in payment.calls.values():
+            made = ProviderCall(order=order, operation=call.operation, attempt=call.attempt)
+            if call.operation != pb.OPERATION_REFUND:
+                continue
+            refused = ProviderOutcome(order=order, operation=call.operation, attempt=call.attempt)
+            refused.declined.reason = "cancelled by the operator"
+            if world.provider.results.setdefault(idempotency_key(made), refused).HasField("declined"):
+                world.auditor.on_refund_declined(group, ProviderCall(order=order, amount_minor=call.amount))
+                command(world, group, order, give_up_call=pb.GiveUpCall(operation=call.operation, attempt=call.attempt))
+                return
+
+
+def repair(world: World) -> bool:
+    """At the end: operators retry what no longer follows by itself. Returns whether there was anything."""
+    found = False
+    for group, order, payment in _live(world):
+        for call in payment.calls.values():
+            if call.retry_at_ms == NEVER_MS:
+                found = True
+                body = pb.RetryCall(operation=call.operation, attempt=call.attempt)
+                command(world, group, order, retry_call=body)
+        if any(one.alarm for one in payment.debts.values()):
+            found = True
+            command(world, group, order, retry_call=pb.RetryCall(operation=pb.OPERATION_REFUND))
+    return found
