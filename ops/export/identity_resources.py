@@ -32,9 +32,7 @@ OPERATORS_PORT, SHARE_PORT = 50060, 50061
 _CONSOLE_CALLS = ("groups", "payments")
 #: Labels. A client's pod has the name of its identity, its namespace is marked as one with clients.
 IDENTITY_LABEL = "groupbuy.internal/identity"
-NAMESPACES = {
-    name: f"groupbuy.internal/{name}" for name in ("clients", "monitoring", "operators", "share", "webhooks")
-}
+NAMESPACES = {name: f"groupbuy.internal/{name}" for name in ("clients", "monitoring", "operators", "share", "webhooks")}
 NAME, PART_OF = "app.kubernetes.io/name", "app.kubernetes.io/part-of"
 #: Pods that use Kafka and serve no gRPC.
 _TOOLS = ("watch", "topics", "ops")

@@ -162,11 +162,9 @@ class GroupPaymentsFold(ProviderLife):
             # The sale took the money; what is not kept was refunded, which the checks across logs compare.
             hold.kept = event.amount_minor
             by_hand = [name for name in payment.references if name.startswith("operation ")]
+            # More than the difference was returned by persons or disputes: the rest is a refund of the charge.
+            above = hold.charge_back(by_hand=bool(by_hand))
             if by_hand:
-                # Persons returned more than the difference: the rest is a refund of the charge.
-                above = max(hold.own_refunds - (hold.captured - hold.kept), 0)
-                hold.own_refunds -= above
-                hold.charge_refunds += above
                 payment.references[by_hand[-1]] += above
             if owed_key(event.hold, "") in payment.debts:
                 self._violation(Invariant.OWED, "charged, but the difference to the sale is owed", event.order)
@@ -244,7 +242,9 @@ class GroupPaymentsFold(ProviderLife):
         if owed := payment.owed:
             self._violation(Invariant.OWED, f"released, but {owed} are owed", event.order)
         for reference, hold in payment.holds.items():
-            if left := hold.open or hold.merchants - hold.charge_refunds:
+            left = hold.open or hold.merchants - hold.charge_refunds
+            # Lost disputes may return what was refunded before.
+            if left > 0 or (left and not hold.lost):
                 self._violation(
                     Invariant.HELD_IS_ACCOUNTED_FOR, f"released, but {left} of hold {reference} are not", event.order
                 )

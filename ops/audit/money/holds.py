@@ -63,6 +63,35 @@ class Hold(Struct, array_like=True, gc=False):
     fees_reported: bool = False
     #: Whether it is about to end before its capture succeeded.
     at_risk: bool = False
+    #: The part of lost disputes that reduced the charge.
+    lost_charge: int = 0
+
+    def lose(self, amount: int) -> None:
+        """A lost dispute: it first covers what may not be kept and is not returned, then it reduces the charge."""
+        self.lost += amount
+        self.charge_refunds += amount
+        self.lost_charge += amount
+        self.cover()
+
+    def cover(self) -> None:
+        """Lost disputes cover what may not be kept, as far as nothing else returned it."""
+        part = min(self.lost_charge, max(0, self.merchants - self.kept))
+        self.lost_charge -= part
+        self.charge_refunds -= part
+        self.own_refunds += part
+
+    def charge_back(self, *, by_hand: bool) -> int:
+        """A sale is charged though persons (`by_hand`) or disputes returned more than the difference.
+
+        The rest reduced the charge. Returns the part of persons.
+        """
+        lost = self.lost - self.lost_charge
+        above = max(self.own_refunds - (self.captured - self.kept), 0)
+        above = above if by_hand else min(above, lost)
+        self.own_refunds -= above
+        self.charge_refunds += above
+        self.lost_charge += min(above, lost)
+        return max(0, above - lost)
 
     @property
     def open(self) -> int:

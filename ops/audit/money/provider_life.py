@@ -67,6 +67,7 @@ class ProviderLife(Refunds):
         part = min(amount, charge, hold.charge_refunds) if event.refund or event.reference else 0
         hold.charge_refunds -= part
         hold.own_refunds -= amount - part
+        hold.cover()
         if not event.reference:
             self._reversed.append((event.order, event.hold, event.refund))
 
@@ -76,7 +77,8 @@ class ProviderLife(Refunds):
             payment = self._payment(order)
             hold = payment.holds[reference]
             owed = any(debt.hold == reference for debt in payment.debts.values())
-            if not owed and (refund or hold.merchants > hold.kept) and not hold.disputed:
+            reduced = refund and hold.charge_left > 0
+            if not owed and (reduced or hold.merchants > hold.kept) and not hold.disputed:
                 self._violation(Invariant.OWED, f"a refund of hold {reference} came back, and is not owed", order)
             debt = payment.debts.get(owed_key(reference, ""))
             kept = hold.charge_refunds if payment.intent is Intent.RELEASE else hold.kept
@@ -124,8 +126,8 @@ class ProviderLife(Refunds):
     def _dispute_lost(self, event: Any) -> None:
         hold = self._end_dispute(event)
         if hold is not None:
-            hold.lost += event.amount_minor
-            self._returned(event.order, event.hold, hold, event.amount_minor, charge=True)
+            hold.lose(event.amount_minor)
+            self._reach(event.order, event.hold, event.amount_minor)
 
     def _end_dispute(self, event: Any) -> Hold | None:
         known = self._payment(event.order).disputes.pop(event.dispute, None)
