@@ -76,6 +76,8 @@ class CampaignServicer(CampaignServiceServicer):
         self._reading = CapacityLimiter(MAX_WAITING, SHARE)
         #: One lock for each id: a second call for an id sees what the first has written.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        #: Campaigns that were written and, as the call failed, not read back.
+        self._not_read_back: set[str] = set()
 
     async def CreateCampaign(self, request: CreateCampaignRequest, context: Context) -> Campaign:
         """Creates a campaign. A retry returns the stored campaign."""
@@ -87,7 +89,7 @@ class CampaignServicer(CampaignServiceServicer):
         if found:
             raise refusals.bad_terms(found)
         async with self._lock(key, deadline):
-            stored = await self._campaigns.get_latest(key)
+            stored = self._campaigns.find(key)
             if stored is None:
                 # A retry of a campaign that exists is not checked again: the providers may have changed.
                 require_payable(requested, self._providers)
@@ -146,7 +148,6 @@ class CampaignServicer(CampaignServiceServicer):
         """Reads the topic to its end and edits the campaign. An edit without a change is not written."""
         key = edits.id_of(name)
         async with self._lock(key, deadline):
-            await self._campaigns.refresh()
             stored = self._campaigns.find(key)
             if stored is None:
                 raise campaign_not_found(key)
@@ -163,18 +164,30 @@ class CampaignServicer(CampaignServiceServicer):
 
     @asynccontextmanager
     async def _lock(self, key: str, deadline: CallDeadline) -> AsyncIterator[None]:
-        """Locks a campaign among the calls of this process. Raises BrokerUnavailable at the deadline."""
+        """Reads the topic to its end, and locks a campaign among the calls of this process.
+
+        The read comes first: one read serves all calls that wait, and a call that writes nothing keeps the lock for no
+        time. A call that writes reads its record back before it releases the lock; where that failed, the next call
+        reads again. Raises BrokerUnavailable at the deadline.
+        """
         lock = self._locks.setdefault(key, asyncio.Lock())
-        async with _before_deadline(deadline), lock:
-            yield
+        async with _before_deadline(deadline):
+            await self._campaigns.refresh()
+            async with lock:
+                if key in self._not_read_back:
+                    await self._campaigns.refresh()
+                    self._not_read_back.discard(key)
+                yield
 
     async def _store(self, key: str, campaign: Campaign, deadline: CallDeadline) -> Campaign:
         """Writes a campaign and reads it back. The answer is the campaign that new groups freeze."""
         kind = Campaign.DESCRIPTOR.full_name
         record_headers = headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name)
         record = Record(key, campaign.SerializeToString(), record_headers)
+        self._not_read_back.add(key)
         await self._publisher.publish(CAMPAIGNS.name, record, timeout_s=deadline.left_s(PUBLISH_S))
         await self._campaigns.refresh()
+        self._not_read_back.discard(key)
         stored = self._campaigns.find(key)
         if stored is None:
             raise BrokerUnavailable("the campaign was written, but can't be read back yet")

@@ -325,3 +325,49 @@ async def test_campaigns_are_listed_by_name_each_once(campaigns: CampaignService
     with pytest.raises(ApiError) as caught:
         await page(first.next_page_token, show_archived=True)
     assert dict(caught.value.fields).keys() == {"page_token"}
+
+
+async def test_calls_for_one_campaign_read_the_topic_together(
+    reader: Reader, campaigns: CampaignServicer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read serves all of them; one read after another would leave the last ones without time."""
+    await campaigns.CreateCampaign(create_request(), call())
+    under_way, most = 0, 0
+    refresh = reader.refresh
+
+    async def counted() -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await refresh()
+        under_way -= 1
+
+    monkeypatch.setattr(reader, "refresh", counted)
+    same = [campaigns.UpdateCampaign(edit("max_quantity", max_quantity=2), call()) for _ in range(20)]
+    await asyncio.gather(*same)
+    assert most >= 20
+
+
+async def test_a_campaign_that_was_not_read_back_is_read_by_the_next_call(
+    reader: Reader, broker: Broker, campaigns: CampaignServicer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second call that waits for the first does not write a second campaign under its id."""
+    refresh, reads = reader.refresh, 0
+
+    async def fails_once() -> None:
+        nonlocal reads
+        reads += 1
+        # The first two calls read before they lock; the third read is the first call's, of its own record.
+        if reads == 3:
+            raise BrokerUnavailable("away")
+        await refresh()
+
+    monkeypatch.setattr(reader, "refresh", fails_once)
+    first, second = await asyncio.gather(
+        campaigns.CreateCampaign(create_request(), call()),
+        campaigns.CreateCampaign(create_request(), call()),
+        return_exceptions=True,
+    )
+    assert isinstance(first, BrokerUnavailable)
+    assert isinstance(second, Campaign)
+    assert len(broker.records) == 1
