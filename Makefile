@@ -137,7 +137,7 @@ upgrade-test: $(READY) ## wheels of an older version and of this tree side by si
 restore-test: $(READY) ## a system whose log is copied to a second broker, and goes on there; ARGS="--orders n"
 	$(BIN)/python -m tests.restore.run $(ARGS)
 
-console-test: $(READY) ## the console in Debian's Chromium on a whole stack: live pages, share page, looks; ARGS="--only name --pictures"
+console-test: $(READY) ## the console in Debian's Chromium on a whole stack: live pages, share page, looks; ARGS="--only name --pictures --quick"
 	$(BIN)/python -m tests.console.run $(ARGS)
 
 day: $(READY) ## a day with refunds that fail, disputes, dashboard actions, a foreign deployment and repairs; ARGS="--orders n"

@@ -158,9 +158,12 @@ def _fitting(pen: Pen, text: str, size: int, width: int) -> Any:
 
 
 def _cut(font: Any, text: str, width: int) -> str:
-    while text and font.getlength(text) > width:
+    if font.getlength(text) <= width:
+        return text
+    end = "…" if _has(font, "…") else "..."
+    while text and font.getlength(text + end) > width:
         text = text[:-1]
-    return text
+    return text.rstrip(" ,.;") + end
 
 
 def _left(draw: Any, pen: Pen, text: str, x: float, y: float, size: int, fill: str) -> None:
