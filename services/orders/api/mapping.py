@@ -9,7 +9,7 @@ from groupbuy.orders.v1.orders_pb2 import ORDER_STATE_PLACED, Order
 
 from services.orders.api.placing.parsed_order import ParsedOrder
 from services.orders.domain.ids import OrderName
-from services.orders.domain.model import GroupOrders, OrderView
+from services.orders.domain.model import GroupOrders, Money, OrderView
 
 
 def order_message(name: OrderName, group: GroupOrders, view: OrderView) -> Order:
@@ -48,6 +48,22 @@ def show(message: Order, name: OrderName, group: GroupOrders, view: OrderView) -
         message.captured_minor = view.captured_minor
         message.refunded_minor = view.refunded_minor
         message.action_url = view.action_url
+        if view.money is not None:
+            _show_life(message, view.money)
+
+
+def _show_life(message: Order, money: Money) -> None:
+    """What really became of the money: most orders have the taken and the kept amount alone."""
+    if money.taken_minor:
+        message.taken_minor = money.taken_minor
+        message.kept_minor = money.kept_minor
+    if money.debts:
+        for one in money.debts.values():
+            message.owed_minor += one.amount_minor
+            message.owed.add(amount_minor=one.amount_minor, reason=one.reason, alarm=one.alarm)
+    if money.disputes:
+        message.dispute_state = money.dispute_state
+        message.disputed_minor = money.disputed_minor
 
 
 def show_placed(message: Order, parsed: ParsedOrder, time_ms: int) -> None:

@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 from groupbuy.orders.v1.orders_pb2 import (
+    ORDER_DISPUTE_STATE_LOST,
+    ORDER_DISPUTE_STATE_OPEN,
+    ORDER_DISPUTE_STATE_UNSPECIFIED,
+    ORDER_DISPUTE_STATE_WON,
     ORDER_STATE_CANCELLED,
     ORDER_STATE_DECLINED,
     ORDER_STATE_LAPSED,
@@ -21,6 +25,7 @@ from groupbuy.orders.v1.orders_pb2 import (
     ORDER_STATE_REFUSED,
     ORDER_STATE_RELEASED,
     ORDER_STATE_SETTLED,
+    OrderDisputeState,
     OrderState,
 )
 
@@ -38,6 +43,21 @@ FINAL = frozenset(
 )
 
 
+class Debt(msgspec.Struct, array_like=True, gc=False):
+    """A sum that is due to the customer, in minor units."""
+
+    amount_minor: int
+    reason: str
+    alarm: bool
+
+
+class OrderDispute(msgspec.Struct, array_like=True, gc=False):
+    """A dispute of the charge."""
+
+    withdrawn_minor: int
+    state: OrderDisputeState.ValueType = ORDER_DISPUTE_STATE_OPEN
+
+
 class Money(msgspec.Struct, array_like=True, gc=False):
     """Money of one order, in minor units."""
 
@@ -53,6 +73,35 @@ class Money(msgspec.Struct, array_like=True, gc=False):
     action_hold: str = ""
     #: Unexpected funds that are being returned, by hold; None if there were none.
     returning: dict[str, int] | None = None
+    #: Taken from the customer, and returned of it: refunds, returns, and what disputes withdrew.
+    taken_minor: int = 0
+    returned_minor: int = 0
+    #: Unexpected funds that may be held and not taken, by hold; None if there are none.
+    unclear: dict[str, int] | None = None
+    #: Sums that are owed, by hold and refund; None if there are none.
+    debts: dict[str, Debt] | None = None
+    #: Disputes by the provider's id; None if there were none.
+    disputes: dict[str, OrderDispute] | None = None
+
+    @property
+    def kept_minor(self) -> int:
+        """The part of what was taken that the merchant has."""
+        return self.taken_minor - self.returned_minor - self.disputed_minor
+
+    @property
+    def disputed_minor(self) -> int:
+        """Withdrawn by disputes that are open or lost."""
+        found = (self.disputes or {}).values()
+        return sum(one.withdrawn_minor for one in found if one.state != ORDER_DISPUTE_STATE_WON)
+
+    @property
+    def dispute_state(self) -> OrderDisputeState.ValueType:
+        """State of all disputes: open, else lost, else won."""
+        states = {one.state for one in (self.disputes or {}).values()}
+        for state in (ORDER_DISPUTE_STATE_OPEN, ORDER_DISPUTE_STATE_LOST, ORDER_DISPUTE_STATE_WON):
+            if state in states:
+                return state
+        return ORDER_DISPUTE_STATE_UNSPECIFIED
 
 
 class OrderView(msgspec.Struct, array_like=True, gc=False):

@@ -5,24 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from groupbuy.orders.v1.orders_pb2 import ORDER_DISPUTE_STATE_LOST, ORDER_DISPUTE_STATE_WON, OrderDisputeState
 from groupbuy.payments.v1.decisions_pb2 import (
     OPERATION_AUTHORISE,
+    OPERATION_REFUND,
     OPERATION_SALE,
     ActionRequired,
     CallRetried,
     Captured,
     CaptureDeclined,
+    DisputeLost,
+    DisputeOpened,
+    DisputeWon,
+    ExternalOperationRecorded,
     HoldAuthorised,
     HoldDeclined,
     HoldLapsed,
     HoldRequested,
+    MoneyOwed,
     PaymentReleased,
     Refunded,
+    RefundReversed,
+    ReturnedOutside,
     SuspenseRecorded,
     Voided,
 )
 
-from services.orders.domain.model import Money, OrderView
+from services.orders.domain.model import Debt, Money, OrderDispute, OrderView
 
 #: Operations that take or hold a shopper's money.
 _AUTHORISING = frozenset({OPERATION_AUTHORISE, OPERATION_SALE})
@@ -64,6 +73,8 @@ def _authorised(money: Money, event: HoldAuthorised) -> bool:
     # A sale is shown as held until the group closes, because it is refunded unless the group completes.
     money.held_minor += event.amount_minor
     money.sale = event.operation == OPERATION_SALE
+    if money.sale:
+        money.taken_minor += event.amount_minor
     _no_action(money)
     return True
 
@@ -76,6 +87,7 @@ def _declined(money: Money, event: HoldDeclined | CaptureDeclined) -> bool:
 def _captured(money: Money, event: Captured) -> bool:
     money.captured_minor += event.amount_minor
     if not money.sale:
+        money.taken_minor += event.amount_minor
         _reduce_held(money, event.amount_minor + event.released_minor)
         return True
     # The settlement of a sale releases no hold. The excess is refunded already, being refunded, or owed.
@@ -86,6 +98,7 @@ def _captured(money: Money, event: Captured) -> bool:
 
 
 def _hold_ended(money: Money, event: Voided | HoldLapsed) -> bool:
+    _reduce_unclear(money, event)
     no_action = event.hold == money.action_hold and _no_action(money)
     return _reduce_held(money, event.amount_minor - _reduce_returning(money, event)) > 0 or no_action
 
@@ -93,6 +106,7 @@ def _hold_ended(money: Money, event: Voided | HoldLapsed) -> bool:
 def _refunded(money: Money, event: Refunded) -> bool:
     """A return of funds first reduces the unexpected funds, then the uncaptured part of a sale."""
     is_return = not event.refund
+    money.returned_minor += event.amount_minor - _reduce_unclear(money, event)
     counts = event.amount_minor - (_reduce_returning(money, event) if is_return else 0)
     money.refunded_minor += counts - (_reduce_held(money, counts) if is_return else 0)
     return counts > 0
@@ -101,6 +115,11 @@ def _refunded(money: Money, event: Refunded) -> bool:
 def _suspense(money: Money, event: SuspenseRecorded) -> bool:
     """Unexpected funds and their return are not shown."""
     _add_returning(money, event.hold, event.amount_minor)
+    if event.taken:
+        money.taken_minor += event.amount_minor
+    elif event.amount_minor:
+        unclear = money.unclear = money.unclear or {}
+        unclear[event.hold] = unclear.get(event.hold, 0) + event.amount_minor
     return event.hold == money.action_hold and _no_action(money)
 
 
@@ -126,6 +145,68 @@ def _reduce_returning(money: Money, event: Voided | HoldLapsed | Refunded) -> in
     return reduction
 
 
+def _reduce_unclear(money: Money, event: Voided | HoldLapsed | Refunded) -> int:
+    """Reduces the funds of a hold that may not have been taken. Returns the reduction."""
+    known = (money.unclear or {}).pop(event.hold, 0)
+    reduction = min(known, event.amount_minor)
+    if money.unclear is not None and known > reduction:
+        money.unclear[event.hold] = known - reduction
+    return reduction
+
+
+# What the provider, its users and operators do ----------------------------------------------------------------------
+
+
+def _owed(money: Money, event: MoneyOwed) -> bool:
+    debts = money.debts = money.debts or {}
+    name = f"{event.hold} {event.refund}"
+    debts.pop(name, None)
+    if event.amount_minor:
+        debts[name] = Debt(event.amount_minor, event.reason, event.alarm)
+    return True
+
+
+def _reversed(money: Money, event: RefundReversed) -> bool:
+    """A refund that came back. One by command, or by a person after the charge, was shown as refunded."""
+    money.returned_minor -= event.amount_minor
+    if event.refund or (event.reference and money.captured_minor):
+        money.refunded_minor -= min(event.amount_minor, money.refunded_minor)
+    return True
+
+
+def _returned_outside(money: Money, event: ReturnedOutside) -> bool:
+    money.returned_minor += event.amount_minor
+    if event.refund:
+        money.refunded_minor += event.amount_minor
+    return True
+
+
+def _external(money: Money, event: ExternalOperationRecorded) -> bool:
+    """A refund by a person. The money of a capture or a void is in the events that follow."""
+    if event.operation != OPERATION_REFUND:
+        return False
+    money.returned_minor += event.amount_minor
+    money.refunded_minor += max(min(event.amount_minor, money.captured_minor - money.refunded_minor), 0)
+    return True
+
+
+def _dispute_opened(money: Money, event: DisputeOpened) -> bool:
+    disputes = money.disputes = money.disputes or {}
+    disputes[event.dispute] = OrderDispute(event.withdrawn_minor)
+    return True
+
+
+def _dispute_ended(state: OrderDisputeState.ValueType) -> Callable[[Money, Any], bool]:
+    def end(money: Money, event: DisputeWon | DisputeLost) -> bool:
+        dispute = (money.disputes or {}).get(event.dispute)
+        if dispute is None:
+            return False
+        dispute.state = state
+        return True
+
+    return end
+
+
 def _reduce_held(money: Money, amount_minor: int) -> int:
     """Reduces the held amount. Returns the reduction."""
     reduction = min(money.held_minor, amount_minor)
@@ -147,6 +228,13 @@ RULES: Mapping[str, Callable[[Money, Any], bool]] = {
     "refunded": _refunded,
     "payment_released": _released,
     "suspense_recorded": _suspense,
+    "money_owed": _owed,
+    "refund_reversed": _reversed,
+    "returned_outside": _returned_outside,
+    "external_operation_recorded": _external,
+    "dispute_opened": _dispute_opened,
+    "dispute_won": _dispute_ended(ORDER_DISPUTE_STATE_WON),
+    "dispute_lost": _dispute_ended(ORDER_DISPUTE_STATE_LOST),
 }
 #: Events that name their order in a provider call.
 OF_CALLS = frozenset({"hold_requested", "call_retried"})

@@ -21,7 +21,7 @@ from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import ListEntry, customers_page, group_of_order, update_list
 
 #: Changes with the format of kept states; a new stamp makes the first start refold the logs.
-STAMP = "orders-2"
+STAMP = "orders-3"
 
 
 class OrderProjectionRules:

@@ -111,6 +111,34 @@ WAIT_FINAL: Wait.ValueType  # 3
 """Until the order's state is final."""
 Global___Wait: _TypeAlias = Wait  # noqa: Y015
 
+class _OrderDisputeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderDisputeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderDisputeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_DISPUTE_STATE_UNSPECIFIED: _OrderDisputeState.ValueType  # 0
+    """The charge is not disputed."""
+    ORDER_DISPUTE_STATE_OPEN: _OrderDisputeState.ValueType  # 1
+    """A dispute is open."""
+    ORDER_DISPUTE_STATE_WON: _OrderDisputeState.ValueType  # 2
+    """The merchant won."""
+    ORDER_DISPUTE_STATE_LOST: _OrderDisputeState.ValueType  # 3
+    """The customer won."""
+
+class OrderDisputeState(_OrderDisputeState, metaclass=_OrderDisputeStateEnumTypeWrapper):
+    """State of the disputes of an order."""
+
+ORDER_DISPUTE_STATE_UNSPECIFIED: OrderDisputeState.ValueType  # 0
+"""The charge is not disputed."""
+ORDER_DISPUTE_STATE_OPEN: OrderDisputeState.ValueType  # 1
+"""A dispute is open."""
+ORDER_DISPUTE_STATE_WON: OrderDisputeState.ValueType  # 2
+"""The merchant won."""
+ORDER_DISPUTE_STATE_LOST: OrderDisputeState.ValueType  # 3
+"""The customer won."""
+Global___OrderDisputeState: _TypeAlias = OrderDisputeState  # noqa: Y015
+
 @_typing.final
 class Order(_message.Message):
     """One shopper's line in one group."""
@@ -137,6 +165,12 @@ class Order(_message.Message):
     OPENED_GROUP_FIELD_NUMBER: _builtins.int
     SOLO_FIELD_NUMBER: _builtins.int
     CANCEL_REFUSED_FIELD_NUMBER: _builtins.int
+    TAKEN_MINOR_FIELD_NUMBER: _builtins.int
+    KEPT_MINOR_FIELD_NUMBER: _builtins.int
+    OWED_MINOR_FIELD_NUMBER: _builtins.int
+    OWED_FIELD_NUMBER: _builtins.int
+    DISPUTE_STATE_FIELD_NUMBER: _builtins.int
+    DISPUTED_MINOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}/orders/{order}"""
     group: _builtins.str
@@ -173,6 +207,20 @@ class Order(_message.Message):
     """Bought alone."""
     cancel_refused: _builtins.str
     """Reason why the last CancelOrder was refused. Empty if it was not."""
+    taken_minor: _builtins.int
+    """Amount taken from the customer so far, by captures and sales, in minor units. Unexpected funds count."""
+    kept_minor: _builtins.int
+    """The part of taken_minor that the merchant has: less what was refunded or returned, and what disputes withdrew. An
+    order that is settled as agreed has captured_minor here, less its refunds.
+    """
+    owed_minor: _builtins.int
+    """Amount that is due to the customer because the provider refused to return it or took it back, in minor units. A sum
+    that payment rules version 1 decided is in the payment alone.
+    """
+    dispute_state: Global___OrderDisputeState.ValueType
+    """State of the disputes of the charge: OPEN if one is open, else LOST if one was lost, else WON."""
+    disputed_minor: _builtins.int
+    """Amount that disputes have withdrawn from the merchant, until they end or for good, in minor units."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Time of placement, by the broker's clock."""
@@ -180,6 +228,10 @@ class Order(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the last change, by the broker's clock."""
+
+    @_builtins.property
+    def owed(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAmountOwed]:
+        """Its parts."""
 
     def __init__(
         self,
@@ -204,14 +256,50 @@ class Order(_message.Message):
         opened_group: _builtins.bool = ...,
         solo: _builtins.bool = ...,
         cancel_refused: _builtins.str = ...,
+        taken_minor: _builtins.int = ...,
+        kept_minor: _builtins.int = ...,
+        owed_minor: _builtins.int = ...,
+        owed: _abc.Iterable[Global___OrderAmountOwed] | None = ...,
+        dispute_state: Global___OrderDisputeState.ValueType = ...,
+        disputed_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "campaign", b"campaign", "cancel_refused", b"cancel_refused", "captured_minor", b"captured_minor", "create_time", b"create_time", "currency", b"currency", "customer", b"customer", "group", b"group", "held_minor", b"held_minor", "max_unit_price_minor", b"max_unit_price_minor", "name", b"name", "opened_group", b"opened_group", "quantity", b"quantity", "reason", b"reason", "refunded_minor", b"refunded_minor", "revision", b"revision", "solo", b"solo", "state", b"state", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "campaign", b"campaign", "cancel_refused", b"cancel_refused", "captured_minor", b"captured_minor", "create_time", b"create_time", "currency", b"currency", "customer", b"customer", "dispute_state", b"dispute_state", "disputed_minor", b"disputed_minor", "group", b"group", "held_minor", b"held_minor", "kept_minor", b"kept_minor", "max_unit_price_minor", b"max_unit_price_minor", "name", b"name", "opened_group", b"opened_group", "owed", b"owed", "owed_minor", b"owed_minor", "quantity", b"quantity", "reason", b"reason", "refunded_minor", b"refunded_minor", "revision", b"revision", "solo", b"solo", "state", b"state", "taken_minor", b"taken_minor", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Order: _TypeAlias = Order  # noqa: Y015
+
+@_typing.final
+class OrderAmountOwed(_message.Message):
+    """A sum that is due to the customer. The payments service pursues it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
+    amount_minor: _builtins.int
+    """Amount in minor units."""
+    reason: _builtins.str
+    """Reason, for people."""
+    alarm: _builtins.bool
+    """Whether no attempt follows by itself, so that an operator has to act."""
+    def __init__(
+        self,
+        *,
+        amount_minor: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        alarm: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "amount_minor", b"amount_minor", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderAmountOwed: _TypeAlias = OrderAmountOwed  # noqa: Y015
 
 @_typing.final
 class PlaceOrderRequest(_message.Message):
@@ -250,8 +338,10 @@ class PlaceOrderRequest(_message.Message):
     """Idempotency key of the caller. Its scope is the customer and the group that the order joins; for an order that opens
     a group, the customer alone. Within the scope, the same id with the same payload returns the same order, and with
     another payload it is refused with REQUEST_ID_REUSED, without limit of time. The same id of the same customer in
-    another group names another order: it is refused with REQUEST_ID_REUSED if this process has seen the first one
-    recently, and placed otherwise. Two customers can have the same id. Use a new random UUID for each order.
+    another group names another order: it is refused with REQUEST_ID_REUSED if the first one is among the customer's 20
+    newest orders, on every replica. Batches, streams and WAIT_ACCEPTED compare only what the answering process has
+    placed recently; an order beyond that is placed. Two customers can have the same id. Use a new random UUID for each
+    order.
     """
     wait: Global___Wait.ValueType
     """How long to wait before the response."""

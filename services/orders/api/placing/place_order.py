@@ -23,19 +23,20 @@ from groupbuy.orders.v1.orders_pb2 import (
 
 from chassis.admission.capacity import CapacityLimiter
 from chassis.routing.partition_router import LocalRouter
-from chassis.routing.peer_calls import Context
+from chassis.routing.peer_calls import Context, forwarded
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.trace_context import current_trace_id
 from chassis.telemetry.event_log import BusinessEvent, EventLog
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals
+from services.orders.api.listing import Listing
 from services.orders.api.mapping import show_placed
 from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
 from services.orders.api.placing.parsed_order import ParsedOrder, parse_order
 from services.orders.api.placing.payment_methods import PaymentMethods
-from services.orders.api.placing.recent_requests import RecentRequests
+from services.orders.api.placing.recent_requests import RecentRequests, check_placed
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders, OrderView
 from shared_kernel.api_errors import campaign_not_found, group_not_found
@@ -84,6 +85,10 @@ class PlaceOrderHandler:
         """Places an order at the owner of its partition and waits as requested. A retry returns the same order."""
         parsed = parse_order(request)
         self._recent.check(parsed)
+        if request.wait != WAIT_ACCEPTED and not forwarded(context):
+            # A caller that does not wait for the decision does not wait for the read model either.
+            listing = Listing(self._reader, replicas)
+            await check_placed(parsed, lambda wanted: listing.page(wanted, context))
         if request.wait != WAIT_FINAL:
             answer = await self.place_at_owner(parsed, replicas, context)
         else:
