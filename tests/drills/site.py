@@ -110,6 +110,7 @@ class Site:
             "PATH": self._path,
             "KAFKA": self.stack.kafka,
             "PROVIDER": self.stack.endpoints[PROVIDER],
+            "PAYMENTS_AT": self.stack.endpoints["payments"],
             "PROMETHEUS": self.prometheus.url,
             "ROOTS": str(self.roots),
             "WATCH": self.watch.address if hasattr(self, "watch") else "",

@@ -91,12 +91,13 @@ MONEY = Group(
             severity=Severity.WARNING,
             expr="sum by (currency) (groupbuy_suspense_minor) > THRESHOLD",
             threshold=0,
-            measured="Unexpected funds are returned at once; a refund takes one provider call, less than 1 s.",
-            for_s=900,
+            measured="Unexpected funds are returned an hour after they arrive; a refund takes one provider call, less than "
+            "1 s.",
+            for_s=5_400,
             summary="{{ $value }} minor units of {{ $labels.currency }} belong to no order",
             impact="Money of somebody lies on our account.",
-            cause="Funds that nobody asked for, and the provider does not take their return.",
-            action="`groupbuy-ops ledger balances` shows the account; find why refunds fail at the provider.",
+            cause="Funds that nobody asked for: the limit of returns is reached, or the provider does not take them.",
+            action="`groupbuy-ops repair list` names the holds; return them, or keep what is yours.",
         ),
         Alert(
             name="GroupbuyRefundsOwed",

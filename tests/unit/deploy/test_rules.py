@@ -17,7 +17,7 @@ from tools.observe.runbook import RUNBOOKS, first_step
 
 RULES = OBSERVE / "prometheus" / "rules.yaml"
 RULE_TESTS = OBSERVE / "prometheus" / "rules.test.yaml"
-COMMAND = re.compile(r"groupbuy-ops ([a-z]+)(?: ([a-z]+))?")
+COMMAND = re.compile(r"groupbuy-ops ([a-z-]+)(?: ([a-z-]+))?")
 LINK = re.compile(r"\]\(([^)#]+)\)")
 pages = pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
 alerts = pytest.mark.parametrize("alert", ALERTS.values(), ids=lambda alert: alert.name)
