@@ -65,6 +65,8 @@ class Hold(Struct, array_like=True, gc=False):
     at_risk: bool = False
     #: The part of lost disputes that reduced the charge.
     lost_charge: int = 0
+    #: The part of funds assigned to the merchant that a person returned all the same.
+    kept_given_back: int = 0
 
     def lose(self, amount: int) -> None:
         """A lost dispute: it first covers what may not be kept and is not returned, then it reduces the charge."""
@@ -92,6 +94,18 @@ class Hold(Struct, array_like=True, gc=False):
         self.charge_refunds += above
         self.lost_charge += min(above, lost)
         return max(0, above - lost)
+
+    def give_back_kept(self) -> None:
+        """A person returned funds that an operator had assigned to the merchant: they are the merchant's no more."""
+        back = min(self.suspense_kept, max(0, self.kept - self.merchants))
+        self.suspense_kept -= back
+        self.kept_given_back += back
+
+    def keep_again(self, amount: int) -> None:
+        """A person's refund came back: the merchant has what it gave back of funds assigned to it."""
+        again = min(self.kept_given_back, amount)
+        self.kept_given_back -= again
+        self.suspense_kept += again
 
     @property
     def open(self) -> int:

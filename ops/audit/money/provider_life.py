@@ -67,6 +67,8 @@ class ProviderLife(Refunds):
         part = min(amount, charge, hold.charge_refunds) if event.refund or event.reference else 0
         hold.charge_refunds -= part
         hold.own_refunds -= amount - part
+        if event.reference:
+            hold.keep_again(amount - part)
         hold.cover()
         if not event.reference:
             self._reversed.append((event.order, event.hold, event.refund))
@@ -159,6 +161,7 @@ class ProviderLife(Refunds):
             if hold.suspense and not hold.captured:
                 hold.captured = hold.suspense
             part = self._returned(order, event.hold, hold, amount, charge=payment.captured)
+            hold.give_back_kept()
             hold.refunded += amount
             if hold.refunded > hold.captured:
                 what = f"refunded {hold.refunded} of {hold.captured} captured, {amount} of it by a person"
