@@ -15,7 +15,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch bench-peers images compose-test console-test upgrade-test restore-test day docs audit topics certificates format proto lock wheels install-matrix release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch bench-stock bench-peers images compose-test console-test upgrade-test restore-test day docs audit topics certificates format proto lock wheels install-matrix release clean
 
 # Make reads options itself: `make up --keep` means its own --keep-going.
 ifneq ($(filter up,$(MAKECMDGOALS)),)
@@ -121,6 +121,9 @@ bench-watch: $(READY) ## records a second that `groupbuy-ops watch` folds from g
 
 bench-peers: $(READY) ## the same simple fold on our kernel, Kafka Streams and Quix Streams; needs Java and Maven; ARGS="--facts n --turns n"
 	$(BIN)/python -m bench.peers $(ARGS)
+
+bench-stock: $(READY) ## a drop with ten orders for each piece while services are killed: oversold, stranded, leases/s; ARGS="--pieces n --orders n --kills n"
+	$(BIN)/python -m bench.stock $(ARGS)
 
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)

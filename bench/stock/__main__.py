@@ -13,13 +13,18 @@ from typing import Any
 
 from bench.broker import kafka
 from bench.command import conclude
-from bench.stock.drop import Drop, prepare, read_logs, sell, wait_home
+from bench.stock.drop import DRAIN_S, Drop, prepare, read_logs, sell, wait_home
 from bench.stock.leases import measure_leases
 from bench.system import system
 from devstack.product import WITH_INVENTORY
+from groupbuy_testing.running import RunningStack
+from ops.audit import Report, audit, wait_quiet
 
 #: Leases a second of one stock item on one core, with its state in RocksDB.
 MIN_LEASES_PER_S = 20_000
+#: Milliseconds until a group knows that no piece is left, and until an order that waited for pieces has its seat, at a
+#: load that the machine carries. A run with kills waits for restarts, and is not compared.
+MAX_SOLD_OUT_KNOWN_MS = 300
 #: Share of the seated orders that waited for a lease.
 MAX_WAITING_SHARE = 0.25
 
@@ -31,6 +36,7 @@ def measure(drop: Drop) -> dict[str, Any]:
         seen = asyncio.run(sell(running, drop, campaign))
         left = asyncio.run(wait_home(running, stock))
         found = asyncio.run(read_logs(running, drop))
+        audited = asyncio.run(audit_all(running, drop))
     return {
         "pieces": drop.pieces,
         **found,
@@ -38,8 +44,15 @@ def measure(drop: Drop) -> dict[str, Any]:
         "kills": drop.kills,
         # Pieces that nobody bought although there were ten orders for each.
         "stranded": left.free,
+        "violations": audited.findings.violation_count,
         "books_equal": left.sold == found["sold"] == found["charged"] and left.free + left.sold == drop.pieces,
     }
+
+
+async def audit_all(running: RunningStack, drop: Drop) -> Report:
+    """Audits all logs once every group is closed and settled."""
+    await wait_quiet(running.kafka, deadline_s=drop.window_s + DRAIN_S)
+    return await audit(running.kafka, running.endpoints["provider"], settled=True)
 
 
 def main() -> None:
@@ -50,19 +63,21 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--window", type=int, default=60, help="seconds in which a group may form")
     parser.add_argument("--at-once", type=int, default=200, help="groups that order at a time, and calls in flight")
-    parser.add_argument("--divisor", type=int, default=1, help="divisor of the size of a lease")
+    parser.add_argument("--ahead", type=int, default=9, help="pieces that a group asks for ahead of its orders")
     parser.add_argument("--leases", type=int, default=200_000, help="requests that the stock item decides; 0: none")
     given = parser.parse_args()
     leases: dict[str, Any] = {}
     if given.leases:
         with kafka(core=0) as bootstrap:
             leases = measure_leases(bootstrap, given.leases)
-    found = measure(Drop(given.pieces, given.orders, given.kills, given.window, given.at_once, given.divisor))
+    found = measure(Drop(given.pieces, given.orders, given.kills, given.window, given.at_once, given.ahead))
     conclude(
         found | leases,
         found["oversold"] == 0,
         found["books_equal"],
+        found["violations"] == 0,
         found["waiting_share"] <= MAX_WAITING_SHARE,
+        found["kills"] > 0 or found["sold_out_known_p99_ms"] <= MAX_SOLD_OUT_KNOWN_MS,
         leases.get("leases_per_s", MIN_LEASES_PER_S) >= MIN_LEASES_PER_S,
     )
 

@@ -48,15 +48,15 @@ class Drop(NamedTuple):
     window_s: int
     #: Calls in flight.
     at_once: int
-    #: Divisor of the size of a lease: 1 for a drop, whose groups fill at once.
-    divisor: int = 1
+    #: Pieces that a group keeps for later orders: one for each seat, as the groups of a drop fill at once.
+    ahead: int = GROUP - 1
 
 
 def prepare(running: RunningStack, drop: Drop) -> tuple[str, str]:
     """Creates the stock item and its campaign, and returns their names."""
     with grpc.insecure_channel(running.endpoints["inventory"], options=DIRECT) as channel:
         create = CreateStockRequest(
-            stock=Stock(display_name="drop", total=drop.pieces, lease_divisor=drop.divisor), stock_id="drop", request_id=str(uuid4())
+            stock=Stock(display_name="drop", total=drop.pieces), stock_id="drop", request_id=str(uuid4())
         )
         stock = StockServiceStub(channel).CreateStock(create, timeout=CALL_S).name
     offer = Campaign(
@@ -68,6 +68,7 @@ def prepare(running: RunningStack, drop: Drop) -> tuple[str, str]:
         window=Duration(seconds=drop.window_s),
         hold_window=Duration(seconds=60),
         stock=stock,
+        lease_ahead=drop.ahead,
     )
     request = CreateCampaignRequest(campaign=offer, campaign_id="drop", request_id=str(uuid4()))
     return stock, CampaignServiceStub(running.groups).CreateCampaign(request, timeout=CALL_S).name
@@ -157,7 +158,7 @@ async def read_logs(running: RunningStack, drop: Drop) -> dict[str, Any]:
             while any([await consumer.position(tp) < ends[tp] for tp in tps]):
                 for records in (await consumer.getmany(timeout_ms=500)).values():
                     for record in records:
-                        fold(record.value)
+                        fold(record)
     finally:
         await consumer.stop()
     return books.figures()
@@ -171,13 +172,15 @@ class _Books:
         self._versions: dict[str, int] = {}
         self._out: Counter[str] = Counter()
         self.sold = self.oversold = self.leases = 0
-        #: Pieces that lay idle in groups when no piece was free for the first time.
-        self.stranded: int | None = None
         self._charged = 0
         self._quantity: dict[str, int] = {}
         self._waiting: dict[str, int] = {}
         self._waited_ms: list[float] = []
         self._seated = 0
+        #: When the stock item's answer that there are too few pieces was in its log, by group and version; and how long
+        #: after it the group's decision was in its own.
+        self._denied_ms: dict[tuple[str, int], int] = {}
+        self._known_ms: list[float] = []
 
     def _is_new(self, key: str, version: int) -> bool:
         if version <= self._versions.get(key, 0):
@@ -185,9 +188,9 @@ class _Books:
         self._versions[key] = version
         return True
 
-    def stock(self, value: bytes) -> None:
+    def stock(self, record: Any) -> None:
         """Folds a decision of a stock item."""
-        decision = StockDecision.FromString(value)
+        decision = StockDecision.FromString(record.value)
         if not self._is_new(f"stock {decision.stock}", decision.version):
             return
         for event in decision.events:
@@ -200,12 +203,14 @@ class _Books:
             elif body == "sold":
                 self._out[event.sold.group] -= event.sold.units
                 self.sold += event.sold.units
+            elif body == "out_of_stock":
+                self._denied_ms[event.out_of_stock.group, decision.version] = record.timestamp
         out = sum(self._out.values())
         self.oversold = max(self.oversold, out + self.sold - self._pieces)
 
-    def group(self, value: bytes) -> None:
+    def group(self, record: Any) -> None:
         """Folds a decision of a group."""
-        decision = GroupDecision.FromString(value)
+        decision = GroupDecision.FromString(record.value)
         if not self._is_new(decision.group, decision.version):
             return
         for event in decision.events:
@@ -221,10 +226,13 @@ class _Books:
                     self._waited_ms.append(decision.time_ms - waited)
             elif body == "member_settled":
                 self._charged += self._quantity[event.member_settled.order]
+            elif body == "units_denied":
+                denied_ms = self._denied_ms[decision.group, event.units_denied.stock_version]
+                self._known_ms.append(record.timestamp - denied_ms)
 
     def figures(self) -> dict[str, Any]:
         """The figures of the drop."""
-        waited = sorted(self._waited_ms)
+        waited, known = sorted(self._waited_ms), sorted(self._known_ms)
         return {
             "sold": self.sold,
             "charged": self._charged,
@@ -233,4 +241,5 @@ class _Books:
             "seats": self._seated,
             "waiting_share": round(len(waited) / max(self._seated, 1), 3),
             "seat_p99_ms": round(quantile(waited, 0.99)) if waited else 0,
+            "sold_out_known_p99_ms": round(quantile(known, 0.99)) if known else 0,
         }

@@ -119,6 +119,7 @@ def terms_of_campaign(raw: bytes, solo: bool) -> Terms:
         terms.start_ms = campaign.start_time.ToMilliseconds()
         terms.end_ms = campaign.end_time.ToMilliseconds()
         terms.limit_per_customer = campaign.limit_per_customer
+        terms.lease_ahead = campaign.lease_ahead
     if solo:
         terms.solo = True
         terms.capacity = terms.seats_per_customer = 1

@@ -11,7 +11,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from services.groups.api import errors as refusals
 from services.groups.domain.terms import INVALID_FIELDS, Problem
 
-_FIELDS = ("stock", "limit_per_customer", "start_time", "end_time")
+_FIELDS = ("stock", "limit_per_customer", "lease_ahead", "start_time", "end_time")
 
 
 def require_supplied(campaign: Campaign, *, inventory: bool) -> None:

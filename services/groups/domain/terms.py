@@ -100,6 +100,8 @@ class Terms:
     end_ms: int = 0
     #: Pieces over all groups of the campaign; 0: no limit.
     limit_per_customer: int = 0
+    #: Pieces for orders that have not come yet.
+    lease_ahead: int = 0
 
 
 @lru_cache(maxsize=4_096)
@@ -129,6 +131,7 @@ def terms_of(raw: bytes) -> Terms:
         start_ms=terms.start_ms,
         end_ms=terms.end_ms,
         limit_per_customer=terms.limit_per_customer,
+        lease_ahead=terms.lease_ahead,
     )
 
 
@@ -137,6 +140,7 @@ def needs_supply_rules(campaign: Campaign) -> bool:
     return bool(
         campaign.stock
         or campaign.limit_per_customer
+        or campaign.lease_ahead
         or campaign.HasField("start_time")
         or campaign.HasField("end_time")
     )
@@ -178,6 +182,7 @@ def freeze(campaign: Campaign, solo: bool) -> decisions_pb2.Terms:
         terms.start_ms = time_ms(campaign.start_time)
         terms.end_ms = time_ms(campaign.end_time)
         terms.limit_per_customer = campaign.limit_per_customer
+        terms.lease_ahead = campaign.lease_ahead
     return terms
 
 
@@ -266,6 +271,10 @@ def _supply(campaign: Campaign) -> Iterator[Problem]:
         yield Problem("stock", INVALID_FIELDS, "is not the name of a stock item")
     if not 0 <= campaign.limit_per_customer <= MAX_QUANTITY:
         yield Problem("limit_per_customer", INVALID_FIELDS, f"must lie between 0 and {MAX_QUANTITY}")
+    if not 0 <= campaign.lease_ahead <= MAX_SEATS:
+        yield Problem("lease_ahead", INVALID_FIELDS, f"must lie between 0 and {MAX_SEATS}")
+    if campaign.lease_ahead and not campaign.stock:
+        yield Problem("lease_ahead", INVALID_FIELDS, "needs a stock item")
     for name in ("start_time", "end_time"):
         if campaign.HasField(name) and not 0 < time_ms(getattr(campaign, name)) <= MAX_TIME_MS:
             yield Problem(name, INVALID_FIELDS, "is not a time between 1970 and 9999")

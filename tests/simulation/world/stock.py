@@ -364,6 +364,7 @@ def _offer(chance: Random) -> Campaign:
         limit_per_customer=chance.choice((0, 0, 1, 3)),
         revision=1,
     )
+    offer.lease_ahead = chance.choice((0, 0, 1, offer.capacity))
     if chance.random() < 0.2:
         offer.start_time.CopyFrom(_time(START_MS + chance.randrange(10_000)))
     if chance.random() < 0.2:

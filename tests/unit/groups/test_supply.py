@@ -79,6 +79,41 @@ def test_a_group_asks_once_and_again_only_after_the_answer() -> None:
     assert only(group, "units_requested").at_least == 1
 
 
+def test_a_group_that_asks_ahead_opens_with_pieces_for_all_seats() -> None:
+    group = given(opens("a", stocked(lease_ahead=4)))
+    asked = only(group, "units_requested")
+    assert (asked.at_least, asked.wanted, asked.at_most, asked.queue) == (1, 4, 4, False)
+    group.when(granted(4))
+    assert kinds(group) == ["units_granted", "seat_reserved"]
+    for order in "bcd":
+        group.when(joins(order))
+        assert kinds(group) == ["seat_reserved"]
+
+
+def test_a_group_asks_for_the_next_pieces_before_the_last_one_is_used() -> None:
+    group = given(opens("a", stocked(lease_ahead=2)))
+    assert only(group, "units_requested").wanted == 3
+    group.when(granted(2))
+    assert kinds(group) == ["units_granted", "seat_reserved"]
+    group.when(joins("b"))
+    assert kinds(group) == ["seat_reserved", "units_requested"]
+    asked = only(group, "units_requested")
+    assert (asked.at_least, asked.wanted, asked.at_most, asked.queue) == (1, 2, 2, False)
+    group.when(granted(2, version=2))
+    assert kinds(group) == ["units_granted"]
+    group.when(joins("c"))
+    assert kinds(group) == ["seat_reserved"]
+
+
+def test_a_group_asks_ahead_no_more_once_there_are_too_few_until_an_order_waits() -> None:
+    group = given(opens("a", stocked(lease_ahead=2)), granted(1)).when(denied(version=2))
+    assert kinds(group) == ["units_denied"]
+    group.when(joins("b"))
+    assert kinds(group) == ["seat_waitlisted", "units_requested"]
+    group.when(granted(1, version=3))
+    assert kinds(group) == ["units_granted", "seat_reserved", "units_requested"]
+
+
 def test_a_repeated_grant_changes_nothing() -> None:
     group = given(opens("a", stocked()), granted(2))
     group.when(granted(2))

@@ -23,6 +23,8 @@ START, END = Timestamp(seconds=1_760_000_000), Timestamp(seconds=1_760_003_600)
         ({"stock": "drop"}, "stock"),
         ({"stock": "stocks/Drop"}, "stock"),
         ({"limit_per_customer": -1}, "limit_per_customer"),
+        ({"lease_ahead": 1}, "lease_ahead"),
+        ({"stock": "stocks/drop", "lease_ahead": 2_001}, "lease_ahead"),
         ({"start_time": END, "end_time": START}, "end_time"),
         ({"start_time": Timestamp(seconds=-5)}, "start_time"),
         ({"stock": "stocks/drop", "rules_version": 1}, "rules_version"),

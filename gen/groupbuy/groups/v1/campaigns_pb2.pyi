@@ -101,6 +101,7 @@ class Campaign(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     LIMIT_PER_CUSTOMER_FIELD_NUMBER: _builtins.int
+    LEASE_AHEAD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, campaigns/{campaign}. Assigned by the service unless CreateCampaignRequest.campaign_id is set."""
     product: _builtins.str
@@ -137,6 +138,11 @@ class Campaign(_message.Message):
     """The stock item that the pieces of all its groups come from, stocks/{stock}; empty: unlimited."""
     limit_per_customer: _builtins.int
     """Pieces that one customer may have over all groups of the campaign, refunded ones included; 0: no limit."""
+    lease_ahead: _builtins.int
+    """Pieces that a group of a campaign with stock keeps for orders that have not come yet, at most one for each free
+    seat. With as many as seats, a group opens with pieces for all of them, and only its first order waits; groups that
+    fill slowly then keep pieces from others until they close. 0: a group asks for pieces when an order needs them.
+    """
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tier]:
         """The ladder: members ascending, prices descending, all below the solo price."""
@@ -187,10 +193,11 @@ class Campaign(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         limit_per_customer: _builtins.int = ...,
+        lease_ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "hold_window", b"hold_window", "start_time", b"start_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "capacity", b"capacity", "close_policy", b"close_policy", "create_time", b"create_time", "currency", b"currency", "end_time", b"end_time", "etag", b"etag", "hold_window", b"hold_window", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "name", b"name", "product", b"product", "revision", b"revision", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo_price_minor", b"solo_price_minor", "start_time", b"start_time", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "capacity", b"capacity", "close_policy", b"close_policy", "create_time", b"create_time", "currency", b"currency", "end_time", b"end_time", "etag", b"etag", "hold_window", b"hold_window", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "lease_ahead", b"lease_ahead", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "name", b"name", "product", b"product", "revision", b"revision", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo_price_minor", b"solo_price_minor", "start_time", b"start_time", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -420,6 +420,7 @@ class Terms(_message.Message):
     START_MS_FIELD_NUMBER: _builtins.int
     END_MS_FIELD_NUMBER: _builtins.int
     LIMIT_PER_CUSTOMER_FIELD_NUMBER: _builtins.int
+    LEASE_AHEAD_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """Id of the campaign; campaigns/{campaign} in a Group of the API."""
     product: _builtins.str
@@ -460,6 +461,8 @@ class Terms(_message.Message):
     """Time from which no order is taken, in milliseconds since the epoch; 0: no end."""
     limit_per_customer: _builtins.int
     """Pieces that one customer may have over all groups of the campaign; 0: no limit."""
+    lease_ahead: _builtins.int
+    """Pieces that the group keeps for orders that have not come yet; 0: none."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[_campaigns_pb2.Tier]:
         """The ladder; empty for a solo purchase."""
@@ -488,10 +491,11 @@ class Terms(_message.Message):
         start_ms: _builtins.int = ...,
         end_ms: _builtins.int = ...,
         limit_per_customer: _builtins.int = ...,
+        lease_ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "campaign_revision", b"campaign_revision", "capacity", b"capacity", "close_policy", b"close_policy", "currency", b"currency", "end_ms", b"end_ms", "hold_window_ms", b"hold_window_ms", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "product", b"product", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo", b"solo", "solo_price_minor", b"solo_price_minor", "start_ms", b"start_ms", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window_ms", b"window_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "campaign_revision", b"campaign_revision", "capacity", b"capacity", "close_policy", b"close_policy", "currency", b"currency", "end_ms", b"end_ms", "hold_window_ms", b"hold_window_ms", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "lease_ahead", b"lease_ahead", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "product", b"product", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo", b"solo", "solo_price_minor", b"solo_price_minor", "start_ms", b"start_ms", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window_ms", b"window_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1089,13 +1093,13 @@ class UnitsRequested(_message.Message):
     stock: _builtins.str
     """Id of the stock item."""
     at_least: _builtins.int
-    """Pieces that the first waiting order lacks."""
+    """Pieces that the first waiting order lacks; 1 if no order waits."""
     at_most: _builtins.int
     """Pieces that all free seats of the group can use."""
     queue: _builtins.bool
     """Whether the group waits in line if there are too few."""
     wanted: _builtins.int
-    """Pieces that all waiting orders with a free seat lack."""
+    """Pieces that all waiting orders with a free seat lack, and those that the group keeps for later orders."""
     def __init__(
         self,
         *,

@@ -68,15 +68,15 @@ def seat_refused(order: str, entry: WaitlistEntry, reason: RefusalReason.ValueTy
     return event
 
 
-def units_requested(terms: Terms, at_least: int, wanted: int, at_most: int) -> GroupEvent:
-    """Asks the stock item for pieces. Only a group with a waitlist waits in line."""
+def units_requested(terms: Terms, at_least: int, wanted: int, at_most: int, *, queue: bool) -> GroupEvent:
+    """Asks the stock item for pieces. With `queue`, the group waits in line if there are too few."""
     event = GroupEvent()
     body = event.units_requested
     body.stock = terms.stock
     body.at_least = at_least
     body.wanted = wanted
     body.at_most = at_most
-    body.queue = terms.waitlist
+    body.queue = queue
     return event
 
 

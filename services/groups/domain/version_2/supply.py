@@ -87,15 +87,36 @@ def _balance_pieces(state: State, supply: Supply, terms: Terms) -> Iterator[Grou
         closes = supply.ever_asked and not supply.closed
         if supply.idle or closes:
             yield events.units_returned(terms, supply.idle, closed=closes)
-    elif state.waitlist and not supply.asked and state.seats_left > 0:
-        lacking = next(iter(state.waitlist.values())).quantity - supply.idle
-        # If it lacks none, it is seated by the next tick.
-        if lacking > 0:
-            seats = state.seats_left
-            waiting = [entry.quantity for entry in islice(state.waitlist.values(), seats)]
-            wanted = sum(waiting) - supply.idle
-            # One more piece for each free seat that nobody waits for.
-            yield events.units_requested(terms, lacking, wanted, wanted + seats - len(waiting))
+    elif not supply.asked and state.seats_left > 0:
+        if state.waitlist:
+            yield from _ask_for_waiting(state, supply, terms)
+        elif terms.lease_ahead:
+            yield from _ask_ahead(state, supply, terms)
+
+
+def _ask_for_waiting(state: State, supply: Supply, terms: Terms) -> Iterator[GroupEvent]:
+    lacking = next(iter(state.waitlist.values())).quantity - supply.idle
+    # If it lacks none, it is seated by the next tick.
+    if lacking > 0:
+        seats = state.seats_left
+        waiting = [entry.quantity for entry in islice(state.waitlist.values(), seats)]
+        # One piece for each free seat that nobody waits for.
+        later = seats - len(waiting)
+        wanted = sum(waiting) - supply.idle
+        ahead = min(terms.lease_ahead, later)
+        yield events.units_requested(terms, lacking, wanted + ahead, wanted + later, queue=terms.waitlist)
+
+
+def _ask_ahead(state: State, supply: Supply, terms: Terms) -> Iterator[GroupEvent]:
+    """Asks for the next pieces before the last one is used, so that the next order does not wait for them.
+
+    Not after the answer that there are too few, until an order waits: it finds out whether that is still so. A group
+    with a waitlist would lose its place in the line to a request that nobody waits for, so it does not ask ahead.
+    """
+    ahead = min(terms.lease_ahead, state.seats_left)
+    if supply.ever_asked and not supply.sold_out and not terms.waitlist and supply.idle * 2 < ahead:
+        missing = ahead - supply.idle
+        yield events.units_requested(terms, 1, missing, missing, queue=False)
 
 
 def left_to_return(state: State) -> bool:
