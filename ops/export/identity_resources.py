@@ -26,10 +26,10 @@ METRICS_PORT = 9400
 WEBHOOKS_PORT = 8080
 KAFKA_PORT = 9093
 #: The console's pods: their name, the ports of the pages for operators and of the share page, and the services that
-#: they call, each of them at least for its health.
+#: they call, each of them at least for its health; inventory if there is one.
 CONSOLE = "console"
 OPERATORS_PORT, SHARE_PORT = 50060, 50061
-_CONSOLE_CALLS = ("groups", "payments")
+_CONSOLE_CALLS = ("groups", "payments", "inventory")
 #: Labels. A client's pod has the name of its identity, its namespace is marked as one with clients.
 IDENTITY_LABEL = "groupbuy.internal/identity"
 NAMESPACES = {name: f"groupbuy.internal/{name}" for name in ("clients", "monitoring", "operators", "share", "webhooks")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
 import signal
 import subprocess
 import tarfile
@@ -27,6 +28,7 @@ PORTS = (
     *(f"{service.upper()}_PORT" for service in SERVICES),
     *(f"{service.upper()}_METRICS_PORT" for service in SERVICES),
     *(f"{service.upper()}_1_METRICS_PORT" for service in SERVICES),
+    *("CONSOLE_PORT", "SHARE_PORT", "CONSOLE_METRICS_PORT", "INVENTORY_PORT", "INVENTORY_METRICS_PORT"),
 )
 UP_S, READY_S = 240.0, 120.0
 
@@ -47,6 +49,9 @@ class ComposeStack:
             "GROUPBUY_SIMULATOR_IMAGE": SIMULATOR,
             "KAFKA_IMAGE": KAFKA,
             "PARTITIONS": "8",
+            # Without the console's layer nothing reads it.
+            "CONSOLE_INVENTORY": "inventory:50055",
+            "LINK_KEYS": f"test:{secrets.token_hex(32)}",
         }
 
     def address(self, name: str) -> str:

@@ -13,6 +13,8 @@ from enum import StrEnum
 
 #: Stands for the threshold in an expression.
 THRESHOLD = "THRESHOLD"
+#: The jobs of the services. The inventory runs only where it is wanted.
+JOBS = 'job=~"groupbuy-(orders|groups|payments|inventory)"'
 RUNBOOKS = "https://github.com/groupbuy/groupbuy-settlement/blob/main/docs/runbooks"
 _RANGE = re.compile(r"\[(\d+)(s|m|h)\]")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tools.observe.alert import Alert, Group, Record, Severity
+from tools.observe.alert import JOBS, Alert, Group, Record, Severity
 
-_JOBS = 'job=~"groupbuy-(orders|groups|payments)"'
 #: Errors of ours. RESOURCE_EXHAUSTED is left out: refusing is the cure for an overload, which has its own alert.
 #: CANCELLED is the caller's choice. Streams are left out: their ends say nothing about their messages.
 _ERRORS = 'grpc_code=~"UNKNOWN|INTERNAL|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"'
-_UNARY = f'{_JOBS},grpc_type="unary"'
+_UNARY = f'{JOBS},grpc_type="unary"'
 
 
 def _ratio(window: str) -> Record:
@@ -69,20 +68,21 @@ API = Group(
                 f'{"  or " if at else ""}(absent(up{{job="groupbuy-{one}"}}) or sum by (job) '
                 f'(up{{job="groupbuy-{one}"}}) < THRESHOLD)'
                 for at, one in enumerate(("orders", "groups", "payments"))
-            ),
+            )
+            + '\n  or sum by (job) (up{job="groupbuy-inventory"}) < THRESHOLD',
             threshold=1,
             measured="One replica is enough to work. A killed process answers again after 4 s (`make demo`).",
             for_s=60,
             summary="no replica of {{ $labels.job }} is up",
             impact="orders: no order can be placed. groups: no seat is given. payments: no hold and no capture is "
-            "made; holds go on to age. Nothing is lost.",
+            "made; holds go on to age. inventory: groups of campaigns with stock wait for pieces. Nothing is lost.",
             cause="All processes ended, or none can be scraped.",
             action="Start one process. Code 2 names the wrong setting; code 70 has its reason in the last log line.",
         ),
         Alert(
             name="GroupbuyReplicaDown",
             severity=Severity.WARNING,
-            expr=f"up{{{_JOBS}}} < THRESHOLD",
+            expr=f"up{{{JOBS}}} < THRESHOLD",
             threshold=1,
             measured="A killed process answers again after 4 s (`make demo`); a scrape fails once in a restart.",
             for_s=60,
@@ -94,7 +94,7 @@ API = Group(
         Alert(
             name="GroupbuyNotServing",
             severity=Severity.CRITICAL,
-            expr=f"groupbuy_serving{{{_JOBS}}} < THRESHOLD",
+            expr=f"groupbuy_serving{{{JOBS}}} < THRESHOLD",
             threshold=1,
             measured="A restart with a checkpoint of 1,000,000 groups serves after 1.9 s, without one after 32 s "
             "(`make bench-recover`).",

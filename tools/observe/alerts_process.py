@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tools.observe.alert import Alert, Group, Severity
-
-_JOBS = 'job=~"groupbuy-(orders|groups|payments)"'
+from tools.observe.alert import JOBS, Alert, Group, Severity
 
 PROCESS = Group(
     "groupbuy-process",
@@ -26,7 +24,7 @@ PROCESS = Group(
         Alert(
             name="GroupbuyProcessRestarts",
             severity=Severity.WARNING,
-            expr=f"increase(groupbuy_starts_total{{{_JOBS}}}[1h]) > THRESHOLD",
+            expr=f"increase(groupbuy_starts_total{{{JOBS}}}[1h]) > THRESHOLD",
             threshold=2,
             measured="A rolling upgrade starts each process once. A restart costs 4 s of its partitions (`make demo`).",
             summary='{{ $labels.instance }} of {{ $labels.job }} restarted {{ printf "%.0f" $value }} times in an hour',
@@ -51,7 +49,7 @@ PROCESS = Group(
         Alert(
             name="GroupbuyFileDescriptorsLow",
             severity=Severity.WARNING,
-            expr=f"process_open_fds{{{_JOBS}}} / process_max_fds{{{_JOBS}}} > THRESHOLD",
+            expr=f"process_open_fds{{{JOBS}}} / process_max_fds{{{JOBS}}} > THRESHOLD",
             threshold=0.8,
             measured="A process of the local stack has about 150 open files. 8,000 connections, its own limit, need "
             "a limit of 10,000.",
@@ -91,7 +89,7 @@ PROCESS = Group(
             name="GroupbuyWatchStalled",
             severity=Severity.WARNING,
             expr='sum(rate(groupbuy_watch_position_records_total{job="groupbuy-watch"}[5m])) == THRESHOLD\n'
-            f"  and sum(rate(groupbuy_records_handled_total{{{_JOBS}}}[5m])) > 0",
+            f"  and sum(rate(groupbuy_records_handled_total{{{JOBS}}}[5m])) > 0",
             threshold=0,
             measured="Watch folds at least 100,000 records/s (`make bench-watch`) and polls every 0.5 s.",
             for_s=300,

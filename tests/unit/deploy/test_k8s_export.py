@@ -117,7 +117,7 @@ def test_network_policies_follow_the_access_policy() -> None:
         50061: {"groupbuy.internal/share": "true"},
         9400: {"groupbuy.internal/monitoring": "true"},
     }
-    assert [rule["ports"][0]["port"] for rule in console["egress"]] == [9093, 50052, 50053]
+    assert [rule["ports"][0]["port"] for rule in console["egress"]] == [9093, 50052, 50053, 50055]
     # Only payments may call the provider, and only payments may leave the cluster.
     assert pods(found["groupbuy-provider"]["ingress"]) == ["payments"]
     for name, spec in found.items():
