@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 PHONE, DESK = (390, 844), (1_280, 800)
 WIDTHS = {"phone": PHONE, "desk": DESK}
@@ -30,24 +30,33 @@ def find() -> str:
         if found := shutil.which(name):
             return found
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        command = ("apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium")
-        try:
-            subprocess.run(command, check=False, capture_output=True, timeout=_INSTALL_S)
-        except subprocess.TimeoutExpired:
-            raise NoBrowser(f"apt-get did not install Chromium within {_INSTALL_S} s") from None
-        if found := shutil.which(_NAMES[0]):
-            return found
+        install = ("install", "-y", "-q", "--no-install-recommends", "chromium")
+        # The lists of packages may be missing.
+        for words in (install, ("update", "-q"), install):
+            _apt_get(words)
+            if found := shutil.which(_NAMES[0]):
+                return found
     raise NoBrowser("no Chromium on this machine, and it can't be installed: apt-get install chromium")
+
+
+def _apt_get(words: Sequence[str]) -> None:
+    try:
+        subprocess.run(("apt-get", *words), check=False, capture_output=True, timeout=_INSTALL_S)
+    except subprocess.TimeoutExpired:
+        raise NoBrowser(f"apt-get {words[0]} did not end within {_INSTALL_S} s") from None
 
 
 @contextmanager
 def running(path: str) -> Iterator[Browser]:
-    """A headless browser."""
+    """A headless browser. Raises NoBrowser if it does not start."""
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+            )
+        except Error as error:
+            raise NoBrowser(f"{path} does not start: {error.message.splitlines()[0]}") from None
         try:
             yield browser
         finally:

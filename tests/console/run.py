@@ -1,9 +1,9 @@
 """`make console-test`: the console in Debian's Chromium, on a whole stack of this machine.
 
 Plays a shop, then checks every claim of docs/console.md. The last line is one JSON object with `pages axe_violations
-sideways_scroll live_ms frames_in_burst` and more. Exits with 1 if a claim fails, and with 0 and `skipped` where no
-browser can be had. `--pictures` writes the pictures of docs/console; `--only name` runs some checks; `--quick` is the
-form for CI: it leaves out the system with stock.
+sideways_scroll live_ms frames_in_burst` and more. Exits with 1 if a claim fails, and with 0 and `skipped` where there
+is no Playwright or no browser can be had. `--pictures` writes the pictures of docs/console; `--only name` runs some
+checks; `--quick` is the form for CI: it leaves out the second stack, which has stock.
 """
 
 from __future__ import annotations
@@ -11,52 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
-import time
-import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
-
-from tests.console import browser as browsers
-from tests.console.checks import Check, Checks
-from tests.console.checks_stock import with_stock
-from tests.console.shop import play, shop_of
-from tests.console.site import Site
-
-#: The figures that come first in the last line.
-FIRST = ("pages", "axe_violations", "sideways_scroll", "live_ms", "frames_in_burst")
-
-
-def say(text: str) -> None:
-    """Prints a line for people."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-class Run:
-    """The results of all checks."""
-
-    def __init__(self) -> None:
-        self.figures: dict[str, Any] = {}
-        self.failed: list[str] = []
-
-    def run(self, checks: dict[str, Check], only: Sequence[str]) -> None:
-        """Runs all checks, or some. A failed one does not end the others."""
-        for name, check in checks.items():
-            if only and name not in only:
-                continue
-            began_s = time.monotonic()
-            try:
-                self.figures |= check() or {}
-            except Exception as error:  # noqa: BLE001 - reported as a failed claim
-                self.failed.append(name)
-                say("".join(traceback.format_exception_only(error)).strip()[:2_000])
-                verdict = "FAILED"
-            else:
-                verdict = "holds"
-            say(f"{name}: {verdict} ({time.monotonic() - began_s:.1f} s)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,35 +19,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", action="store_true", help="write the pictures of docs/console")
     parser.add_argument("--only", action="append", default=[], help="a check to run; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="without the system with stock")
+    parser.add_argument("--quick", action="store_true", help="without the stack with stock")
     given = parser.parse_args(arguments)
     try:
-        path = browsers.find()
-    except browsers.NoBrowser as error:
-        sys.stdout.write(json.dumps({"skipped": str(error)}) + "\n")
-        return 0
-    began_s, run = time.monotonic(), Run()
-    with tempfile.TemporaryDirectory(prefix="console-test-") as name, browsers.running(path) as browser:
-        with ExitStack() as stack:
-            site = Site(Path(name) / "main")
-            say("starting a stack with its console")
-            stack.enter_context(site.stack)
-            shop = stack.enter_context(shop_of(site.stack))
-            say("playing a shop")
-            scene = play(shop)
-            say(f"played in {scene.seconds:.0f} s")
-            site.wait_console()
-            checks = Checks(browser, site, shop, scene, pictures=given.pictures)
-            with site.desk() as desk:
-                run.run(checks.at_the_desk(desk), given.only)
-            run.run(checks.all(), given.only)
-        if not given.quick and (not given.only or "stock" in given.only):
-            say("starting a stack with stock")
-            run.run({"stock": lambda: with_stock(browser, Path(name) / "stock")}, given.only)
-    figures = {one: run.figures[one] for one in FIRST if one in run.figures} | run.figures
-    seconds = round(time.monotonic() - began_s)
-    sys.stdout.write(json.dumps({**figures, "seconds": seconds, "failed": run.failed}) + "\n")
-    return 1 if run.failed else 0
+        from tests.console import browser, session
+    except ImportError as error:
+        return _skipped(f"Playwright can't be imported: {error}")
+    try:
+        return session.run_all(browser.find(), pictures=given.pictures, quick=given.quick, only=given.only)
+    except browser.NoBrowser as error:
+        return _skipped(str(error))
+
+
+def _skipped(why: str) -> int:
+    sys.stdout.write(json.dumps({"skipped": why}) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
