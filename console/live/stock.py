@@ -85,16 +85,19 @@ class Stocks:
         """Reads the inventory again and again, until it is cancelled."""
         if INVENTORY not in self._services.channels:
             await asyncio.Event().wait()
-        read_s = 0.0
+        read_s, away = 0.0, False
         while True:
             try:
-                if time.monotonic() - read_s >= CAMPAIGNS_S:
+                if not read_s or time.monotonic() - read_s >= CAMPAIGNS_S:
                     await self._read_campaigns()
                     read_s = time.monotonic()
                 await self._read_stocks()
+                away = False
             except grpc.aio.AioRpcError as error:
                 # The page keeps the last figures, and a line on top says which service is away.
-                log.warning("the stock can't be read: %s", error.code().name)
+                if not away:
+                    log.warning("the stock can't be read, retrying: %s", error.code().name)
+                away = True
             await asyncio.sleep(STOCKS_S)
 
     async def _read_campaigns(self) -> None:

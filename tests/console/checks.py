@@ -41,6 +41,7 @@ class Checks:
         return {
             "live": lambda: {"live_ms": round(live.orders_appear(browser, site, shop))},
             "tier": lambda: live.tier_turns(browser, site, shop),
+            "keyboard": lambda: live.keyboard(browser, site, shop),
             "story": self._stories,
             "money": lambda: live.money_is_the_audits(browser, site),
             "readers": lambda: stock.readers_are_off(site),

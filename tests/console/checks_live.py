@@ -60,6 +60,28 @@ def tier_turns(browser: Browser, site: Site, shop: Shop) -> None:
         expect(card.locator("p.next")).to_contain_text("5 more")
 
 
+def keyboard(browser: Browser, site: Site, shop: Shop) -> None:
+    """The pages work by keyboard, and a card keeps the focus when it changes."""
+    one = shop.open(shop.campaign("Yixing teapot"))
+    with page_of(browser, DESK) as page:
+        page.goto(f"{site.console}/?campaign={one.campaign.removeprefix('campaigns/')}")
+        expect(page.locator("#status")).to_have_text("live")
+        page.keyboard.press("Tab")
+        expect(page.locator(".skip")).to_be_focused()
+        expect(page.locator(".skip")).to_be_in_viewport()
+        page.keyboard.press("Enter")
+        expect(page.locator("#main")).to_be_focused()
+        link = page.locator(f'[data-key="{one.key}"] h3 a')
+        link.focus()
+        shop.join(one)
+        expect(page.locator(f'[data-key="{one.key}"] .count b')).to_have_text("2")
+        expect(link).to_be_focused()
+        page.keyboard.press("Enter")
+        page.locator("#lines summary").first.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#lines .hash").first).to_be_visible()
+
+
 def killed_service(browser: Browser, site: Site, shop: Shop) -> None:
     """A killed service is named, a killed console too; afterwards the pages have what the log has, without a reload."""
     campaign = shop.campaign("Wool socks", capacity=9, tiers=((2, 8_900), (9, 7_900)))

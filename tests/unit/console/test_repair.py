@@ -6,11 +6,14 @@ import re
 from collections.abc import AsyncIterator
 from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from groupbuy.payments.v1 import operator_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_REFUND
 
 from console.repair.actions import BadForm, actions, request_of
+from console.repair.issues import shown_issue
 from console.web.passwords import Operators, line
 from tests.unit.console.pages_site import CUSTOMER, FORM, GROUP, PAYMENT, Site, basic, running
 
@@ -173,3 +176,29 @@ def test_every_action_has_a_form_that_its_request_takes() -> None:
         assert request.outcome.WhichOneof("result") == result  # type: ignore[attr-defined]
     with pytest.raises(BadForm):
         request_of(found["RetryCall"], {"name": PAYMENT, "attempt": "99999999999"}, "why")
+
+
+@pytest.mark.parametrize(
+    ("issue", "steps"),
+    [
+        (pb.Issue(kind=pb.ISSUE_KIND_OWED, amount_minor=5, hold="h", reference="r"), 2),
+        (pb.Issue(kind=pb.ISSUE_KIND_CALL, operation=OPERATION_REFUND, attempt=2), 3),
+        (pb.Issue(kind=pb.ISSUE_KIND_SUSPENSE, amount_minor=5, hold="h"), 2),
+        (pb.Issue(kind=pb.ISSUE_KIND_DISPUTE, reference="d"), 0),
+        (pb.Issue(kind=pb.ISSUE_KIND_ADJUSTMENT, reference="1b9f2d8e-7a43-4a53-9d0e-0c4a3b6f8e21"), 1),
+    ],
+)
+def test_the_steps_of_an_issue_are_forms_with_fields_that_exist(issue: pb.Issue, steps: int) -> None:
+    issue.payment, issue.currency = PAYMENT, "CNY"
+    found = shown_issue(issue)
+    assert found.link == f"/{PAYMENT.removesuffix('/payment')}" and len(found.steps) == steps
+    known = actions()
+    for _, link in found.steps:
+        address = urlsplit(link)
+        given = parse_qs(address.query)
+        action = known[address.path.removeprefix("/repair/")]
+        assert given.pop("name") == [PAYMENT]
+        assert given.keys() <= {field.name for field in action.fields}
+        # What the issue knows is filled in: the request needs only a reason.
+        form = {"name": PAYMENT} | {name: values[0] for name, values in given.items()}
+        request_of(action, form, "why")
