@@ -24,12 +24,13 @@ _NOBODY = "00000000-0000-4000-8000-000000000000"
 class Checks:
     """The checks of a stack with a scene."""
 
-    def __init__(self, browser: Browser, site: Site, shop: Shop, scene: Scene, *, pictures: bool) -> None:
+    def __init__(self, browser: Browser, site: Site, shop: Shop, scene: Scene, *, pictures: bool, quick: bool) -> None:
         self._browser = browser
         self._site = site
         self._shop = shop
         self._scene = scene
         self._pictures = pictures
+        self._quick = quick
 
     def at_the_desk(self, desk: str) -> dict[str, Check]:
         """The checks that need a second console, with passwords, at `desk`. They see the scene as it was played."""
@@ -74,7 +75,7 @@ class Checks:
     def _looks(self, desk: str) -> dict[str, Any]:
         expired, tampered = share.each_link(self._browser, self._site, self._shop, self._scene)
         views = self._operators() | self._repairs(desk) | self._strangers(expired, tampered)
-        found = looks.look(self._browser, views, write=self._pictures)
+        found = looks.look(self._browser, views, write=self._pictures, quick=self._quick)
         assert not found.axe and not found.sideways, "\n".join([*found.axe, *found.sideways])
         open_to_all = [view.url for view in views.values() if view.login is None]
         return {

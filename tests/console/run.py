@@ -3,7 +3,7 @@
 Plays a shop, then checks every claim of docs/console.md. The last line is one JSON object with `pages axe_violations
 sideways_scroll live_ms frames_in_burst` and more. Exits with 1 if a claim fails, and with 0 and `skipped` where there
 is no Playwright or no browser can be had. `--pictures` writes the pictures of docs/console; `--only name` runs some
-checks; `--quick` is the form for CI: it leaves out the second stack, which has stock.
+checks; `--quick` is the form for CI: without the second stack, which has stock, and with axe at one width.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", action="store_true", help="write the pictures of docs/console")
     parser.add_argument("--only", action="append", default=[], help="a check to run; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="without the stack with stock")
+    parser.add_argument("--quick", action="store_true", help="without the stack with stock, and with axe at one width")
     given = parser.parse_args(arguments)
     try:
         from tests.console import browser, session

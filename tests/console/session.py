@@ -65,7 +65,7 @@ def run_all(path: str, *, pictures: bool, quick: bool, only: Sequence[str]) -> i
             scene = play(shop)
             say(f"played in {scene.seconds:.0f} s")
             site.wait_console()
-            checks = Checks(browser, site, shop, scene, pictures=pictures)
+            checks = Checks(browser, site, shop, scene, pictures=pictures, quick=quick)
             with site.desk() as desk:
                 run.run(checks.at_the_desk(desk), only)
             run.run(checks.all(), only)

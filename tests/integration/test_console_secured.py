@@ -87,6 +87,8 @@ def test_the_pages_read_and_repair_with_their_own_identities(stack: Stack) -> No
     (confirmation,) = re.findall(r'name="token" value="([^"]+)"', text)
     status, text = page(stack, "/repair/CancelGroup", {"token": confirmation})
     assert status == 200 and "The log has it" in text
+    with client(stack, "shop") as shop:
+        assert wait_for(lambda: shop.get_group(group).settled, timeout_s=SOON_S, every_s=0.2)
     order = placed.order.name
     adjust = {
         "name": f"{order}/payment", "from_account": "3", "to_account": "11", "amount_minor": "5", "currency": "CNY",
@@ -94,7 +96,8 @@ def test_the_pages_read_and_repair_with_their_own_identities(stack: Stack) -> No
     }  # fmt: skip
     status, text = page(stack, "/repair/AdjustLedger", adjust)
     (confirmation,) = re.findall(r'name="token" value="([^"]+)"', text)
-    assert page(stack, "/repair/AdjustLedger", {"token": confirmation})[0] == 200
+    status, text = page(stack, "/repair/AdjustLedger", {"token": confirmation})
+    assert status == 200, text
     # Its own identity proposed it, so another one has to approve it.
     _, text = page(stack, "/repair")
     (approval,) = re.findall(r'href="/repair/ApproveAdjustment\?name=[^"]*proposal=([0-9a-f-]{36})"', text)
