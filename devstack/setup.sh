@@ -57,4 +57,8 @@ echo "setting up .venv, once"
 set -- -e .
 for each in $distributions; do set -- "$@" -e "./${each%/pyproject.toml}"; done
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation "$@"
+# pip also copies our packages beside the links to this tree. The copies would hide what the next `git pull` brings.
+for each in groupbuy groupbuy_client groupbuy_testing groupbuy_settlement; do
+    rm -rf .venv/lib/python*/site-packages/"$each"
+done
 touch .venv/.done

@@ -57,7 +57,9 @@ def bad_inputs(site: Site) -> Iterator[Variables]:
     The rules have no known defect, so tests/drills/faulty_groups.py plants one: the nearest real seam.
     """
     poison = asyncio.run(append_poison(site.stack.kafka, "groups", ORDERS, PARTITION))
-    site.shop.place(site.shop.campaign(capacity=2, tiers=((2, 8_900),)), customer=FAULTY)
+    campaign = site.shop.campaign(capacity=3, tiers=((2, 8_900),))
+    # The rules cancel a group that forms; then nothing of it is pending, and the audit has no open alarm.
+    site.shop.place(campaign, site.shop.place(campaign).group, customer=FAULTY)
     request = urllib.request.Request(
         f"http://{site.stack.endpoints[WEBHOOKS]}/webhooks/stripe", b"{}", {"Stripe-Signature": "t=1,v1=00"}
     )
