@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, expect
 from devstack.product import INVENTORY, WITH_STOCK_AND_CONSOLE
 from devstack.supervision.waiting import wait_for
 from ops.watch.lag import OPTIONAL
+from tests.console import checks_looks as looks
 from tests.console.browser import DESK, page_of
 from tests.console.shop import Shop, shop_of
 from tests.console.site import Site
@@ -24,13 +25,15 @@ PIECES = 40
 _STEP_S = 30.0
 
 
-def with_stock(browser: Browser, directory: Path) -> None:
-    """Starts a system with stock and checks it."""
+def with_stock(browser: Browser, directory: Path, *, pictures: bool) -> None:
+    """Starts a system with stock and checks it. With `pictures`, takes one of the live page."""
     site = Site(directory, WITH_STOCK_AND_CONSOLE)
     with site.stack, shop_of(site.stack) as shop:
         site.wait_console()
         pieces_left(browser, site, shop)
         readers_are_watched(site)
+        found = looks.look(browser, {"stock": looks.View(f"{site.console}/")}, write=pictures, quick=False)
+        assert not found.axe and not found.sideways, "\n".join([*found.axe, *found.sideways])
 
 
 def pieces_left(browser: Browser, site: Site, shop: Shop) -> None:

@@ -71,7 +71,7 @@ def run_all(path: str, *, pictures: bool, quick: bool, only: Sequence[str]) -> i
             run.run(checks.all(), only)
         if not quick and (not only or "stock" in only):
             say("starting a stack with stock")
-            run.run({"stock": lambda: with_stock(browser, Path(name) / "stock")}, only)
+            run.run({"stock": lambda: with_stock(browser, Path(name) / "stock", pictures=pictures)}, only)
     figures = {one: run.figures[one] for one in FIRST if one in run.figures} | run.figures
     seconds = round(time.monotonic() - began_s)
     sys.stdout.write(json.dumps({**figures, "seconds": seconds, "failed": run.failed}) + "\n")
