@@ -15,7 +15,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch bench-stock bench-peers images compose-test console-test upgrade-test restore-test day docs audit topics certificates format proto lock wheels install-matrix release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch bench-stock bench-peers bench-costs images compose-test console-test upgrade-test restore-test day docs audit topics certificates format proto lock wheels install-matrix release clean
 
 # Make reads options itself: `make up --keep` means its own --keep-going.
 ifneq ($(filter up,$(MAKECMDGOALS)),)
@@ -115,6 +115,9 @@ bench-api: $(READY) ## orders a second that one process takes, alone and in batc
 
 bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--seconds n --groups n"
 	$(BIN)/python -m bench.settle $(ARGS)
+
+bench-costs: $(READY) ## where a settled order's CPU time goes, by process and cause, and its records; ARGS="--seconds n"
+	$(BIN)/python -m bench.costs $(ARGS)
 
 bench-watch: $(READY) ## records a second that `groupbuy-ops watch` folds from generated logs; ARGS="--groups n --workers n"
 	$(BIN)/python -m bench.watch $(ARGS)

@@ -161,6 +161,7 @@ def write_results(bench: Bench, running: RunningStack, groups: int, echo: Echo) 
         "charged_p99_ms": half["charged_ms"].get("p99"),
         "accepted_p99_ms": half["accepted_ms"].get("p99"),
         "cpu_us_per_settled_order": round(sum(bench.costs["streamed"].values())),
+        "cpu_us_half_load": round(sum(bench.costs["half load"].values())),
     }
     figures |= {
         "echo_per_s": round(echo.per_s),
