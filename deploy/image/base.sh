@@ -3,6 +3,8 @@
 #
 #   base.sh DIRECTORY python|java [RELEASE]     writes DIRECTORY/build.tar and base.tar; needs root and mmdebstrap
 #
+# Ends with 75 if mmdebstrap fails, for instance because no mirror of Debian can be reached.
+#
 # build.tar has binutils in addition, which the build stage strips libraries with. base.tar is build.tar without the
 # packages that nothing at run time needs, such as binutils and Perl. /var/lib/dpkg/status lists exactly the packages
 # that are left, so a scanner for vulnerabilities reports those and no others.
@@ -30,7 +32,7 @@ mmdebstrap --variant=essential --aptopt='APT::Install-Recommends "false"' \
   --dpkgopt='path-exclude=/usr/lib/*/gconv/*' \
   --essential-hook='mkdir -p "$1/usr/share/man/man1"' \
   --include="binutils,tini,$packages" \
-  "$release" "$root"
+  "$release" "$root" || exit 75
 rm -rf "$root"/usr/lib/python3*/test "$root"/usr/lib/python3*/idlelib "$root"/usr/lib/python3*/lib2to3 \
   "$root"/usr/lib/python3*/pydoc_data "$root"/var/cache/* "$root"/var/log/* "$root"/var/lib/apt/lists/* "$root"/tmp/*
 pack() { tar -C "$root" --numeric-owner --one-file-system -cf "$1.new" . && mv "$1.new" "$1"; }

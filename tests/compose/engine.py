@@ -6,6 +6,7 @@ Without systemd nobody runs Podman's health checks, so `serving` does. Compose t
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -43,6 +44,12 @@ driver = "overlay"
 graphroot = "{home}/graph"
 runroot = "{run}"
 """
+#: Texts of tools that can't reach a registry of packages or images.
+_UNREACHABLE = re.compile(
+    r"Failed to fetch|error sending request|dns error|Temporary failure in name resolution|Could not resolve|"
+    r"Connection (refused|timed out)|i/o timeout|pinging container registry|503 Service Unavailable",
+    re.IGNORECASE,
+)
 #: Seconds between two rounds of health checks.
 _HEALTH_S = 2.0
 
@@ -112,10 +119,22 @@ class Engine:
         return self.run("podman", *arguments, check=check).stdout.strip()
 
     def build(self, tag: str, file: Path, context: Path, *options: str) -> None:
-        """Builds an image with Buildah's layer cache."""
+        """Builds an image with Buildah's layer cache. Raises Unavailable if a registry can't be reached."""
         certificates = ("-v", "/etc/ssl/certs:/etc/ssl/certs:ro")
         common = ("build", "--quiet", "--isolation", "chroot", "--layers", *certificates)
-        self.run("buildah", *common, "-f", str(file), "-t", tag, *options, str(context))
+        try:
+            self.run("buildah", *common, "-f", str(file), "-t", tag, *options, str(context))
+        except ContainerFailed as error:
+            if found := _UNREACHABLE.search(str(error)):
+                raise Unavailable(f"{tag} needs packages that can't be downloaded here ({found[0]})") from error
+            raise
+
+    def require_running(self, image: str) -> None:
+        """Raises Unavailable if this machine can't run a container of an image with a network."""
+        done = self.run("podman", "run", "--rm", image, "true", check=False, timeout_s=60)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise Unavailable(f"Podman can't run a container here: {last}")
 
     def import_tar(self, tag: str, archive: Path) -> None:
         """Makes an image of one archive."""
