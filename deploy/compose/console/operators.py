@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -14,7 +15,9 @@ enter_runtime()
 
 from console.web.passwords import line  # noqa: E402 - a part of the runtime
 
-NAME, FILE = "operator", Path("/state/operators.txt")
+NAME, FILE = "operator", Path("/operators/operators.txt")
+#: User id of the image.
+GROUPBUY = 65532
 
 
 def main() -> None:
@@ -24,8 +27,10 @@ def main() -> None:
         return
     password = secrets.token_urlsafe(12)
     beside = FILE.with_suffix(".new")
-    beside.touch(mode=0o400)
-    beside.write_text(line(NAME, password) + "\n", encoding="utf-8")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="utf-8") as file:
+        file.write(line(NAME, password) + "\n")
+    os.chown(beside, GROUPBUY, GROUPBUY)
     beside.replace(FILE)
     print(f"name {NAME}, password {password}")
 
