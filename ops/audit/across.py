@@ -108,6 +108,8 @@ class AcrossLogs:
         self._check_holding(seat, payment)
         self._check_charge(seat, payment)
         self._check_release(seat, payment)
+        if payment.owed_ever and seat.state is not SeatState.UNKNOWN:
+            self._check_owed(seat.order, payment)
         if payment.pending:
             for call in sorted(payment.pending):
                 self._pending(
@@ -257,6 +259,14 @@ class AcrossLogs:
             self._missing(Invariant.HELD_IS_ACCOUNTED_FOR, order, "released in the group log, not in the payment log")
         if seat.release_requested and not seat.released:
             self._pending(Invariant.ENDS_IN_TIME, order, "its release is requested and not done")
+
+    def _check_owed(self, order: str, payment: Payment) -> None:
+        """The group knows what is owed: it is not done until then."""
+        group = self._case.group
+        for key in sorted(payment.owed_ever):
+            name = f"{order} {key}"
+            if name not in group.owed_ever or (name in group.owed) != (key in payment.debts):
+                self._pending(Invariant.OWED, order, f"its group does not know whether {key.strip()} is owed")
 
     def _check_hold(self, order: str, reference: str, hold: Hold, payment: Payment) -> None:
         if hold.open < 0:

@@ -122,6 +122,7 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "member_settled": lambda e: f"{short(e.order)} charged",
     "member_released": lambda e: f"{short(e.order)} released",
     "member_declined": _declined,
+    "member_owed": lambda e: f"{short(e.order)}: money is {'OWED' if e.amount_minor else 'not owed any more'}",
     "settled": lambda e: f"SETTLED: {e.settled} charged, {e.declined} declined",
     "cancel_refused": lambda e: f"{short(e.order)}: cancellation refused, {e.reason}",
     "units_requested": lambda e: f"asks {e.stock} for {e.at_least} to {counted(e.at_most, 'piece')}",

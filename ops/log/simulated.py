@@ -20,6 +20,8 @@ from groupbuy.payments.v1 import decisions_pb2 as p
 from eventlog.core.aggregate import Aggregate, decide
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
+from services.groups.domain.pricing import kept_price_cost
+from services.groups.domain.terms import Terms, terms_of
 
 #: Returns the campaign with the changed terms.
 Change = Callable[[Campaign], Campaign]
@@ -32,6 +34,7 @@ _COUNTERS = {
     "cancelled": "cancelled",
     "seat_refused": "refused",
     "member_settled": "settled",
+    "member_declined": "declined",
     "seat_released": "released",
 }
 _RELEASED = frozenset({g.RELEASE_REASON_GROUP_EXPIRED, g.RELEASE_REASON_GROUP_CANCELLED, g.RELEASE_REASON_FAULTED})
@@ -47,16 +50,31 @@ class Outcome:
     cancelled: int = 0
     refused: int = 0
     settled: int = 0
+    #: Members whose capture was declined.
+    declined: int = 0
     released: int = 0
     #: Refusals because of pieces and limits, and pieces of charged members.
     sold_out: int = 0
     over_limit: int = 0
     pieces: int = 0
     captured: Counter[str] = field(default_factory=Counter)
+    #: What the merchant bears because the price stayed after declined captures.
+    kept_price_cost: Counter[str] = field(default_factory=Counter)
+    #: Of one group: its terms, and the price of a piece at its completion.
+    terms: Terms | None = field(default=None, compare=False)
+    unit_price_minor: int = field(default=0, compare=False)
 
     def count(self, event: g.GroupEvent, currency: str, quantities: Mapping[str, int]) -> None:
         """Counts one event of a group. `quantities`: the pieces of each seat, by order."""
         body = event.WhichOneof("body") or ""
+        if body == "opened":
+            self.terms = terms_of(event.opened.terms.SerializeToString())
+        elif body == "completed":
+            self.unit_price_minor = event.completed.unit_price_minor
+        elif body == "settled" and event.settled.declined and self.terms is not None:
+            charged = event.settled.settled
+            cost = kept_price_cost(self.terms, self.unit_price_minor, charged, self.pieces)
+            self.kept_price_cost[currency] += cost
         name = _COUNTERS.get(body)
         if name is None or (body == "seat_released" and event.seat_released.reason not in _RELEASED):
             return
@@ -73,6 +91,7 @@ class Outcome:
         for name in (*_COUNTERS.values(), "sold_out", "over_limit", "pieces"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.captured += other.captured
+        self.kept_price_cost += other.kept_price_cost
 
 
 class Actual:

@@ -37,6 +37,7 @@ _ROWS = (
     ("groups cancelled", "cancelled"),
     ("orders refused", "refused"),
     ("members charged", "settled"),
+    ("captures declined", "declined"),
     ("members released", "released"),
 )
 #: Rows of a simulation with stock items and allowances.
@@ -320,7 +321,8 @@ def _rows(compared: Compared) -> tuple[tuple[str, str], ...]:
 
 def _figures(outcome: Outcome) -> dict[str, Any]:
     figures: dict[str, Any] = {name: getattr(outcome, name) for _, name in _ROWS + _PIECE_ROWS}
-    return figures | {"captured_minor": dict(sorted(outcome.captured.items()))}
+    sums = {"captured_minor": outcome.captured, "kept_price_cost_minor": outcome.kept_price_cost}
+    return figures | {name: dict(sorted(amounts.items())) for name, amounts in sums.items()}
 
 
 def _print(out: Output, compared: Compared) -> None:
@@ -331,10 +333,15 @@ def _print(out: Output, compared: Compared) -> None:
     for title, name in _rows(compared):
         before, after = getattr(was, name), getattr(would_be, name)
         table.add_row(title, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "")
-    for currency in sorted({*was.captured, *would_be.captured}):
-        before, after = was.captured[currency], would_be.captured[currency]
-        difference = ("+" if after > before else "") + amount(after - before, currency) if after != before else ""
-        table.add_row(f"captured, {currency}", amount(before, currency), amount(after, currency), difference)
+    sums = (
+        ("captured", was.captured, would_be.captured),
+        ("cost of declined captures", was.kept_price_cost, would_be.kept_price_cost),
+    )
+    for title, of_was, of_would_be in sums:
+        for currency in sorted({*of_was, *of_would_be}):
+            before, after = of_was[currency], of_would_be[currency]
+            difference = ("+" if after > before else "") + amount(after - before, currency) if after != before else ""
+            table.add_row(f"{title}, {currency}", amount(before, currency), amount(after, currency), difference)
     out.show(table)
     out.line(f"{compared.different:,} groups would have had a different outcome.")
     if compared.free is not None:

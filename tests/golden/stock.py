@@ -22,13 +22,14 @@ DECISIONS: dict[str, Any] = {
     topics.ALLOWANCE_LOG.name: AllowanceDecision,
 }
 #: Of faults in the rules, of which none is known, and events that no simulated sale yields: the merchant archives no
-#: stock item in it, and no cancel comes after the completion.
+#: stock item in it, no cancel comes after the completion, and payments owe nothing.
 NEVER = frozenset(
     {
         "GroupEvent.faulted",
         "StockEvent.faulted",
         "AllowanceEvent.faulted",
         "StockEvent.archived",
+        "GroupEvent.member_owed",
     }
 )
 MAX_SEEDS = 400

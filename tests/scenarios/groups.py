@@ -11,7 +11,7 @@ from groupbuy.groups.v1 import decisions_pb2 as pb
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput, OrderRejected
 from groupbuy.log.v1.log_pb2 import Tick
-from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
+from groupbuy.payments.v1.decisions_pb2 import MoneyOwed, PaymentEvent
 
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
@@ -114,6 +114,12 @@ def released(order: str) -> bytes:
     return payments_decided(payment_events.payment_released(order))
 
 
+def owed(order: str, amount: int, hold: str = "h", refund: str = "") -> bytes:
+    """Payments owe a sum of an order; 0: not any more."""
+    body = MoneyOwed(order=order, hold=hold, refund=refund, amount_minor=amount, currency="CNY", next_attempt_ms=1)
+    return payments_decided(PaymentEvent(money_owed=body))
+
+
 class Group(Scenario[State]):
     """One group."""
 
@@ -185,6 +191,7 @@ _DETAILS: dict[str, Any] = {
     "release_requested": _reason("RELEASE_REASON_", pb.ReleaseReason),
     "member_settled": lambda e: f"{e.order} {e.amount_minor}",
     "member_released": _order,
+    "member_owed": lambda e: f"{e.order} {e.amount_minor}",
     "member_declined": lambda e: f"{e.order} {e.reason}",
     "settled": lambda e: f"{e.settled} {e.declined} {e.captured_minor}",
     "cancel_refused": lambda e: f"{e.order} {e.reason}",

@@ -88,6 +88,17 @@ class Endings(Membership):
             self._violation(Invariant.ONE_END_OF_ORDER, "released twice", event.order)
         seat.released = True
 
+    def _member_owed(self, event: Any) -> None:
+        key = f"{event.order} {event.hold} {event.refund}"
+        if (key in self.owed) == bool(event.amount_minor):
+            what = f"{event.amount_minor} of hold {event.hold} are reported as owed a second time"
+            self._violation(Invariant.OWED, what, event.order)
+        if event.amount_minor:
+            self.owed.add(key)
+            self.owed_ever.add(key)
+        else:
+            self.owed.discard(key)
+
     def _cancel_refused(self, event: Any) -> None:
         order = event.order
         seat = self.seats.get(order) or Seat(order)
@@ -109,5 +120,6 @@ class Endings(Membership):
         "member_settled": _member_settled,
         "member_released": _member_released,
         "member_declined": _member_declined,
+        "member_owed": _member_owed,
         "cancel_refused": _cancel_refused,
     }

@@ -56,9 +56,8 @@ class Hold(Struct, array_like=True, gc=False):
     #: Withdrawn from the merchant by disputes that are open, and taken by disputes that are lost.
     disputed: int = 0
     lost: int = 0
-    #: Fees of the provider, and what it paid out to the merchant's bank account.
+    #: Fees of the provider.
     fees: int = 0
-    paid_out: int = 0
     #: Whether the provider reports its fees for this payment, and not for disputes alone.
     fees_reported: bool = False
     #: Whether it is about to end before its capture succeeded.
@@ -199,6 +198,10 @@ class Payment(Struct, array_like=True):
     declined_minor: int = 0
     #: Owed sums, by hold and refund.
     debts: dict[str, Owed] = field(default_factory=dict)
+    #: The keys of all sums that were ever owed.
+    owed_ever: set[str] = field(default_factory=set)
+    #: Its shares in payouts, by payout and currency.
+    payouts: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Disputes that are open, by the provider's id.
     disputes: dict[str, Dispute] = field(default_factory=dict)
     #: The provider's references that were recorded: of operations by persons with their part of the charge, of fees,

@@ -49,6 +49,7 @@ class ProviderLife(Refunds):
                 what = f"owes {event.amount_minor}, without a next attempt and without an alarm"
                 self._violation(Invariant.OWED, what, event.order)
         if event.amount_minor > 0:
+            payment.owed_ever.add(key)
             payment.debts[key] = Owed(event.hold, event.refund, event.amount_minor, event.reason, event.alarm)
             if event.alarm:
                 self._alarm(event.order, f"owes {event.amount_minor} {event.currency}: {event.reason}")
@@ -179,9 +180,8 @@ class ProviderLife(Refunds):
     def _paid_out(self, event: Any) -> None:
         payment = self._payment(event.order)
         self._once(payment, event.order, f"payout {event.reference}", 0)
-        hold = payment.holds.get(event.hold)
-        if hold is not None:
-            hold.paid_out += event.amount_minor
+        name = event.payout, event.currency
+        payment.payouts[name] = payment.payouts.get(name, 0) + event.amount_minor
 
     def _fraud_warning(self, event: Any) -> None:
         self._once(self._payment(event.order), event.order, f"warning {event.warning}", 0)

@@ -25,7 +25,7 @@ from groupbuy.groups.v1.groups_pb2 import (
 
 from eventlog.core.aggregate import Aggregate
 from services.groups.domain.model import OrderStatus, Phase, State
-from services.groups.domain.pricing import tier_at
+from services.groups.domain.pricing import kept_price_cost, tier_at
 from services.groups.domain.terms import Terms
 from shared_kernel.consistency_tokens import of_group
 
@@ -66,8 +66,18 @@ def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = 
         update_time=_timestamp(aggregate.time_ms),
         consistency_token=of_group(aggregate.key, aggregate.version),
         sold_out=state.supply is not None and state.supply.sold_out,
+        declined_members=state.declined,
+        kept_price_cost_minor=_kept_price_cost(state, terms),
+        orders_owed=len({key.partition(" ")[0] for key in state.owed}),
         house_filled=state.phase is Phase.COMPLETED and bool(terms.tiers) and state.members < terms.tiers[0].members,
     )
+
+
+def _kept_price_cost(state: State, terms: Terms) -> int:
+    """What the merchant bears because captures failed; 0 while captures are pending."""
+    if not state.declined or state.confirmed:
+        return 0
+    return kept_price_cost(terms, state.unit_price_minor, state.settled, state.charged_pieces)
 
 
 def _terms(terms: Terms) -> decisions_pb2.Terms:

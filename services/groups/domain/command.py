@@ -18,7 +18,17 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
 
 #: Payment events that a group reacts to.
-MONEY = frozenset({"hold_authorised", "hold_declined", "hold_lost", "captured", "capture_declined", "payment_released"})
+MONEY = frozenset(
+    {
+        "hold_authorised",
+        "hold_declined",
+        "hold_lost",
+        "captured",
+        "capture_declined",
+        "payment_released",
+        "money_owed",
+    }
+)
 _MONEY_OR_UNKNOWN = MONEY | {None}
 
 

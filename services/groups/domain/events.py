@@ -221,6 +221,17 @@ def member_released(order: str) -> GroupEvent:
     return event
 
 
+def member_owed(order: str, hold: str, refund: str, amount_minor: int) -> GroupEvent:
+    """Payments owe a sum to a customer; amount 0: not any more."""
+    event = GroupEvent()
+    body = event.member_owed
+    body.order = order
+    body.hold = hold
+    body.refund = refund
+    body.amount_minor = amount_minor
+    return event
+
+
 def settled(state: State) -> GroupEvent:
     """Every member is charged or declined."""
     event = GroupEvent()

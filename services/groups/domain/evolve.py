@@ -23,6 +23,7 @@ from services.groups.domain.model import (
     State,
     Supply,
     WaitlistEntry,
+    owed_key,
 )
 from services.groups.domain.terms import SUPPLY_RULES_VERSION, terms_of
 
@@ -199,8 +200,18 @@ def _member_declined(state: State, event: pb.MemberDeclined, at_ms: int) -> None
     _end_settlement(state, event.order, OrderStatus.CAPTURE_DECLINED)
 
 
+def _member_owed(state: State, event: pb.MemberOwed, at_ms: int) -> None:
+    key = owed_key(event.order, event.hold, event.refund)
+    if event.amount_minor:
+        state.owed[key] = event.amount_minor
+    else:
+        state.owed.pop(key, None)
+
+
 def _end_settlement(state: State, order: str, status: OrderStatus) -> None:
     seat = state.confirmed.pop(order)
+    if status is _SETTLED:
+        state.charged_pieces += seat.quantity
     supply = state.supply
     if supply is not None:
         supply.pieces -= seat.quantity
@@ -315,6 +326,7 @@ EVOLVE: dict[str, Callable[[State, Any, int], None]] = {
     "member_settled": _member_settled,
     "member_released": _member_released,
     "member_declined": _member_declined,
+    "member_owed": _member_owed,
     "settled": _no_change,
     "cancel_refused": _cancel_refused,
     "faulted": _no_change,

@@ -165,6 +165,10 @@ class State:
     unreleased: int = 0
     #: None for a group of rules version 1.
     supply: Supply | None = None
+    #: Sums that payments owe to customers, by order, hold and refund.
+    owed: dict[str, int] = field(default_factory=dict)
+    #: Pieces of the members charged.
+    charged_pieces: int = 0
 
     def status(self, order: str) -> OrderStatus:
         """Status of an order."""
@@ -196,12 +200,20 @@ class State:
 
     @property
     def is_done(self) -> bool:
-        """Whether every charge and release of a closed group has finished: only a new order can add an event."""
+        """Whether every charge and release of a closed group has finished, and nothing is owed.
+
+        Then only a new order can add an event, or a refund that comes back, after which the group is not done.
+        """
         closed = self.phase > Phase.FORMING
         supply = self.supply
         if supply is not None and (supply.leased or supply.admitting or supply.unreturned):
             return False
-        return closed and not (self.reserved or self.confirmed or self.waitlist or self.unreleased)
+        return closed and not (self.reserved or self.confirmed or self.waitlist or self.unreleased or self.owed)
 
 
 _STATUSES = tuple(OrderStatus)
+
+
+def owed_key(order: str, hold: str, refund: str) -> str:
+    """Name of a sum that is owed."""
+    return f"{order} {hold} {refund}"

@@ -16,7 +16,7 @@ from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised
 from services.groups.domain import events
 from services.groups.domain.closing import complete, release_seat
 from services.groups.domain.command import Item
-from services.groups.domain.model import RELEASE_DONE, RELEASE_REQUESTED, State
+from services.groups.domain.model import RELEASE_DONE, RELEASE_REQUESTED, State, owed_key
 from services.groups.domain.pricing import hold_amount, tier_at
 from services.groups.domain.terms import SETTLING_MS, Terms
 
@@ -107,6 +107,17 @@ def decline_released(state: State, item: Item, at_ms: int) -> Iterator[GroupEven
 def _settle_group(state: State) -> Iterable[GroupEvent]:
     """The event that settles the group, if no capture is pending."""
     return (events.settled(state),) if not state.confirmed else ()
+
+
+def note_owed(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Records that a sum became owed to a customer, or is not owed any more. Its parts and attempts stay payments' own.
+
+    The rules version stays, because payments of earlier builds owed nothing.
+    """
+    message = item.message
+    known = owed_key(item.order, message.hold, message.refund) in state.owed
+    if known != bool(message.amount_minor):
+        yield events.member_owed(item.order, message.hold, message.refund, message.amount_minor)
 
 
 # Money without a seat -----------------------------------------------------------------------------------------------

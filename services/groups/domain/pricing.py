@@ -26,3 +26,15 @@ def capture_amount(terms: Terms, unit_price_minor: int, quantity: int, is_leader
     """The amount to capture at completion, in minor units."""
     discount = terms.leader_discount_minor if is_leader else 0
     return (unit_price_minor - discount) * quantity
+
+
+def kept_price_cost(terms: Terms, unit_price_minor: int, charged: int, pieces: int) -> int:
+    """What the merchant bears because captures failed after the completion and the price stayed, in minor units.
+
+    It is the difference to the price of the tier that the charged members reach, or of the first tier if they reach
+    none, for the pieces that they bought.
+    """
+    if terms.solo or not charged:
+        return 0
+    tier = tier_at(terms, charged) or terms.tiers[0]
+    return max(tier.unit_price_minor - unit_price_minor, 0) * pieces

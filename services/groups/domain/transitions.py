@@ -41,6 +41,7 @@ class Row:
 
 _SEATED = (S.RESERVED, S.CONFIRMED)
 _ENDED = (S.REFUSED, S.CANCELLED, S.LAPSED, S.HOLD_DECLINED, S.RELEASED)
+_KNOWN = tuple(one for one in S if one is not S.UNKNOWN)
 _EXIT = ("seat_released", "release_requested", "leader_changed", "expired")
 _CLOSING = ("leader_changed", "completed", "settlement_requested", "expired", "seat_released", "release_requested")
 
@@ -98,6 +99,8 @@ ORDER: tuple[Row, ...] = (
         "NO_SEAT. Once for each order."),
     Row((*_ENDED, S.CAPTURE_DECLINED), "payment_released", payment.record_release, ("member_released",), (),
         "Once for each order."),
+    Row(_KNOWN, "money_owed", payment.note_owed, ("member_owed",), (),
+        "A sum became owed, or is not any more. A group is not done while one is owed."),
 
     Row((S.UNKNOWN, S.ORPHANED), "hold_authorised", payment.return_funds, ("release_requested",), (S.ORPHANED,),
         "NO_SEAT. Once for each order.", expected=False),

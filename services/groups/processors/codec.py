@@ -32,6 +32,8 @@ _Values: TypeAlias = tuple[
     int,  # captured_minor
     int,  # unreleased
     Supply | None,
+    dict[str, int],  # owed
+    int,  # charged_pieces
 ]
 _PACKED: Packed[_Values] = Packed(_Values)
 
@@ -59,6 +61,8 @@ def encode(state: State) -> bytes:
             state.captured_minor,
             state.unreleased,
             state.supply,
+            state.owed,
+            state.charged_pieces,
         )
     )
 
@@ -94,5 +98,7 @@ def decode(value: bytes) -> State:
         state.captured_minor,
         state.unreleased,
         state.supply,
+        state.owed,
+        state.charged_pieces,
     ) = values[9:]
     return state

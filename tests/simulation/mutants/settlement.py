@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.groups.domain import evolve as group_evolve
+from services.groups.domain import on_payment_event
 from services.payments.domain import evolve, evolve_holds, on_group_event, on_provider_result, on_timer
 from services.payments.domain.model import GroupPayments
 from tests.simulation.mutants.planting import Mutant, mutant
@@ -51,5 +53,30 @@ SETTLEMENT: tuple[Mutant, ...] = (
         "check_ends_without_its_result",
         "an ended hold is reported as open by its check",
         (on_provider_result._checked_ended, "ended=True", "ended=False"),
+    ),
+    # Money owed after the end of a group
+    mutant(
+        "group_done_while_owed",
+        "a group does not learn that money is owed",
+        (on_payment_event.note_owed, "known != bool(message.amount_minor)", "False"),
+    ),
+    mutant(
+        "group_owes_for_ever",
+        "a group does not learn that a sum was returned",
+        (
+            on_payment_event.note_owed,
+            "known != bool(message.amount_minor)",
+            "not known and message.amount_minor",
+        ),
+    ),
+    mutant(
+        "group_told_of_each_attempt",
+        "each attempt at a sum counts as a new one",
+        (on_payment_event.note_owed, "known != bool(message.amount_minor)", "True"),
+    ),
+    mutant(
+        "owed_sum_of_a_group_forgotten",
+        "a group forgets what is owed",
+        (group_evolve._member_owed, "state.owed[key] = event.amount_minor", "pass"),
     ),
 )

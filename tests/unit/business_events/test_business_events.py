@@ -37,6 +37,7 @@ NO_LINE = {
     "payment_released", "call_deferred", "call_retried", "rules_selected", "dispute_evidence_due", "suspense_approved",
     "fee_charged", "paid_out", "units_requested", "units_granted", "units_denied", "units_returned", "units_sold",
     "admission_requested", "allowance_returned", "hold_check_requested", "hold_checked",
+    "member_owed",
 }  # fmt: skip
 
 

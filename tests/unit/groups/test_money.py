@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import Captured, PaymentEvent
 
+from services.groups.api.mapping import group_message
 from services.groups.domain.model import OrderStatus, Phase
 from tests.scenarios.groups import (
     DAY,
@@ -23,6 +24,7 @@ from tests.scenarios.groups import (
     hold_lost,
     joins,
     opens,
+    owed,
     payments_decided,
     placed,
     released,
@@ -207,6 +209,52 @@ def test_a_closed_group_is_done_when_all_funds_are_returned() -> None:
     assert not group.state.is_done
     group.when(released("b")).then("member_released b")
     assert group.state.is_done
+
+
+@pytest.mark.parametrize(
+    ("declined_orders", "cost"),
+    [
+        ("", 0),
+        # Three members reach the tier of 800; two reach that of 900, and one reaches none.
+        ("c", 2 * 100),
+        ("bc", 100),
+        ("abc", 0),
+    ],
+)
+def test_the_merchant_bears_the_price_that_stays_when_captures_fail(declined_orders: str, cost: int) -> None:
+    group = settling("a", "b", "c")
+    for order in "abc":
+        assert group_message(group.decided, group.state.frozen).kept_price_cost_minor == 0
+        group.when(capture_declined(order) if order in declined_orders else captured(order))
+    shown = group_message(group.decided, group.state.frozen)
+    assert (shown.kept_price_cost_minor, shown.declined_members) == (cost, len(declined_orders))
+    # Nobody pays more than the price of the completion.
+    assert (shown.unit_price_minor, group.state.captured_minor) == (800, 800 * (3 - len(declined_orders)))
+
+
+def test_a_group_is_not_done_while_money_is_owed() -> None:
+    group = settling("a", "b").when(captured("a"), captured("b"))
+    assert group.state.is_done
+    # A refund of a settled order comes back, and is returned in the end.
+    group.when(owed("a", 300, refund="r1")).then("member_owed a 300")
+    assert (group.state.is_done, group.state.status("a")) == (False, OrderStatus.SETTLED)
+    group.when(owed("a", 200, refund="r1")).then_nothing()
+    group.when(owed("a", 100)).then("member_owed a 100")
+    group.when(owed("a", 0, refund="r1")).then("member_owed a 0").when(owed("a", 0, refund="r1")).then_nothing()
+    assert not group.state.is_done
+    group.when(owed("a", 0)).then("member_owed a 0")
+    assert group.state.is_done
+
+
+def test_a_released_order_that_is_owed_money_reopens_its_group() -> None:
+    group = given(opens("a"), authorised("a")).when(tick(), at=WINDOW).when(released("a"))
+    assert group.state.is_done
+    group.when(owed("a", 1_000)).then("member_owed a 1000")
+    assert not group.state.is_done
+
+
+def test_a_sum_of_an_order_that_the_group_does_not_know_is_left_to_payments() -> None:
+    given(opens("a")).when(owed("x", 5)).then_nothing()
 
 
 def test_a_done_group_keeps_only_the_statuses_of_its_orders() -> None:

@@ -249,6 +249,7 @@ class GroupEvent(_message.Message):
     UNITS_SOLD_FIELD_NUMBER: _builtins.int
     ADMISSION_REQUESTED_FIELD_NUMBER: _builtins.int
     ALLOWANCE_RETURNED_FIELD_NUMBER: _builtins.int
+    MEMBER_OWED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___GroupOpened:
         """The group began to form."""
@@ -353,6 +354,10 @@ class GroupEvent(_message.Message):
     def allowance_returned(self) -> Global___AllowanceReturned:
         """An order that was within the limit ended without a purchase."""
 
+    @_builtins.property
+    def member_owed(self) -> Global___MemberOwed:
+        """Money is owed to a customer, or not any more."""
+
     def __init__(
         self,
         *,
@@ -382,12 +387,13 @@ class GroupEvent(_message.Message):
         units_sold: Global___UnitsSold | None = ...,
         admission_requested: Global___AdmissionRequested | None = ...,
         allowance_returned: Global___AllowanceReturned | None = ...,
+        member_owed: Global___MemberOwed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admission_requested", b"admission_requested", "allowance_returned", b"allowance_returned", "body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached", "units_denied", b"units_denied", "units_granted", b"units_granted", "units_requested", b"units_requested", "units_returned", b"units_returned", "units_sold", b"units_sold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admission_requested", b"admission_requested", "allowance_returned", b"allowance_returned", "body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_owed", b"member_owed", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached", "units_denied", b"units_denied", "units_granted", b"units_granted", "units_requested", b"units_requested", "units_returned", b"units_returned", "units_sold", b"units_sold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_requested", b"admission_requested", "allowance_returned", b"allowance_returned", "body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached", "units_denied", b"units_denied", "units_granted", b"units_granted", "units_requested", b"units_requested", "units_returned", b"units_returned", "units_sold", b"units_sold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_requested", b"admission_requested", "allowance_returned", b"allowance_returned", "body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_owed", b"member_owed", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached", "units_denied", b"units_denied", "units_granted", b"units_granted", "units_requested", b"units_requested", "units_returned", b"units_returned", "units_sold", b"units_sold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["opened", "seat_reserved", "seat_refused", "seat_waitlisted", "member_confirmed", "seat_released", "leader_changed", "tier_reached", "completed", "expired", "cancelled", "settlement_requested", "release_requested", "member_settled", "member_released", "member_declined", "settled", "cancel_refused", "faulted", "units_requested", "units_granted", "units_denied", "units_returned", "units_sold", "admission_requested", "allowance_returned"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["opened", "seat_reserved", "seat_refused", "seat_waitlisted", "member_confirmed", "seat_released", "leader_changed", "tier_reached", "completed", "expired", "cancelled", "settlement_requested", "release_requested", "member_settled", "member_released", "member_declined", "settled", "cancel_refused", "faulted", "units_requested", "units_granted", "units_denied", "units_returned", "units_sold", "admission_requested", "allowance_returned", "member_owed"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -974,6 +980,42 @@ class MemberReleased(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemberReleased: _TypeAlias = MemberReleased  # noqa: Y015
+
+@_typing.final
+class MemberOwed(_message.Message):
+    """Payments owe a sum of an order to its customer: the provider refused to return it, or took it back. A group is not
+    settled while a sum is owed, also if its orders had ended before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Id of the order."""
+    hold: _builtins.str
+    """The provider's reference of the hold."""
+    refund: _builtins.str
+    """Id of the refund; empty for a return of funds that no refund request caused."""
+    amount_minor: _builtins.int
+    """Amount in minor units, when it became owed; 0: it is not owed any more."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        refund: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "order", b"order", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberOwed: _TypeAlias = MemberOwed  # noqa: Y015
 
 @_typing.final
 class MemberDeclined(_message.Message):

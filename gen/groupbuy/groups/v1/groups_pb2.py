@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from groupbuy.groups.v1 import decisions_pb2 as groupbuy_dot_groups_dot_v1_dot_decisions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgroupbuy/groups/v1/groups.proto\x12\x12groupbuy.groups.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"groupbuy/groups/v1/decisions.proto\"\x81\x01\n\x06Member\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x05\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.groupbuy.groups.v1.MemberStateJ\x04\x08\x05\x10\x06R\x0e\x63\x61ptured_minor\"\xa1\x04\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.groupbuy.groups.v1.GroupState\x12(\n\x05terms\x18\x04 \x01(\x0b\x32\x19.groupbuy.groups.v1.Terms\x12\x14\n\x0cleader_order\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rdeadline_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63onfirmed_members\x18\x08 \x01(\x05\x12\x12\n\nseats_left\x18\t \x01(\x05\x12\x18\n\x10unit_price_minor\x18\n \x01(\x03\x12\x19\n\x11next_tier_members\x18\x0b \x01(\x05\x12+\n\x07members\x18\x0c \x03(\x0b\x32\x1a.groupbuy.groups.v1.Member\x12\x0f\n\x07version\x18\r \x01(\x03\x12\x0f\n\x07settled\x18\x0e \x01(\x08\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63onsistency_token\x18\x10 \x01(\t\x12\x10\n\x08sold_out\x18\x11 \x01(\x08\x12\x14\n\x0chouse_filled\x18\x12 \x01(\x08\">\n\x0fGetGroupRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\"_\n\x11WatchGroupRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\x12\x1d\n\x0c\x66rom_version\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x83\x01\n\x11ListGroupsRequest\x12\x34\n\x08\x63\x61mpaign\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^campaigns/[a-z0-9-]{1,63}$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"X\n\x12ListGroupsResponse\x12)\n\x06groups\x18\x01 \x03(\x0b\x32\x19.groupbuy.groups.v1.Group\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"y\n\x12\x43\x61ncelGroupRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01*\x91\x01\n\nGroupState\x12\x1b\n\x17GROUP_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13GROUP_STATE_FORMING\x10\x01\x12\x19\n\x15GROUP_STATE_COMPLETED\x10\x02\x12\x17\n\x13GROUP_STATE_EXPIRED\x10\x03\x12\x19\n\x15GROUP_STATE_CANCELLED\x10\x04*\xcf\x01\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MEMBER_STATE_WAITLISTED\x10\x01\x12\x19\n\x15MEMBER_STATE_RESERVED\x10\x02\x12\x1a\n\x16MEMBER_STATE_CONFIRMED\x10\x03\x12\x18\n\x14MEMBER_STATE_SETTLED\x10\x04\x12\x19\n\x15MEMBER_STATE_DECLINED\x10\x05\x12\x19\n\x15MEMBER_STATE_RELEASED\x10\x06\x32\xdb\x02\n\x0cGroupService\x12J\n\x08GetGroup\x12#.groupbuy.groups.v1.GetGroupRequest\x1a\x19.groupbuy.groups.v1.Group\x12[\n\nListGroups\x12%.groupbuy.groups.v1.ListGroupsRequest\x1a&.groupbuy.groups.v1.ListGroupsResponse\x12P\n\nWatchGroup\x12%.groupbuy.groups.v1.WatchGroupRequest\x1a\x19.groupbuy.groups.v1.Group0\x01\x12P\n\x0b\x43\x61ncelGroup\x12&.groupbuy.groups.v1.CancelGroupRequest\x1a\x19.groupbuy.groups.v1.GroupB{\n\x16\x63om.groupbuy.groups.v1P\x01ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/groups/v1;groupsv1\xaa\x02\x12Groupbuy.Groups.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgroupbuy/groups/v1/groups.proto\x12\x12groupbuy.groups.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"groupbuy/groups/v1/decisions.proto\"\x81\x01\n\x06Member\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x05\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.groupbuy.groups.v1.MemberStateJ\x04\x08\x05\x10\x06R\x0e\x63\x61ptured_minor\"\xef\x04\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.groupbuy.groups.v1.GroupState\x12(\n\x05terms\x18\x04 \x01(\x0b\x32\x19.groupbuy.groups.v1.Terms\x12\x14\n\x0cleader_order\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rdeadline_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63onfirmed_members\x18\x08 \x01(\x05\x12\x12\n\nseats_left\x18\t \x01(\x05\x12\x18\n\x10unit_price_minor\x18\n \x01(\x03\x12\x19\n\x11next_tier_members\x18\x0b \x01(\x05\x12+\n\x07members\x18\x0c \x03(\x0b\x32\x1a.groupbuy.groups.v1.Member\x12\x0f\n\x07version\x18\r \x01(\x03\x12\x0f\n\x07settled\x18\x0e \x01(\x08\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63onsistency_token\x18\x10 \x01(\t\x12\x10\n\x08sold_out\x18\x11 \x01(\x08\x12\x14\n\x0chouse_filled\x18\x12 \x01(\x08\x12\x13\n\x0borders_owed\x18\x13 \x01(\x05\x12\x18\n\x10\x64\x65\x63lined_members\x18\x14 \x01(\x05\x12\x1d\n\x15kept_price_cost_minor\x18\x15 \x01(\x03\">\n\x0fGetGroupRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\"_\n\x11WatchGroupRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\x12\x1d\n\x0c\x66rom_version\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x83\x01\n\x11ListGroupsRequest\x12\x34\n\x08\x63\x61mpaign\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^campaigns/[a-z0-9-]{1,63}$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"X\n\x12ListGroupsResponse\x12)\n\x06groups\x18\x01 \x03(\x0b\x32\x19.groupbuy.groups.v1.Group\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"y\n\x12\x43\x61ncelGroupRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01*\x91\x01\n\nGroupState\x12\x1b\n\x17GROUP_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13GROUP_STATE_FORMING\x10\x01\x12\x19\n\x15GROUP_STATE_COMPLETED\x10\x02\x12\x17\n\x13GROUP_STATE_EXPIRED\x10\x03\x12\x19\n\x15GROUP_STATE_CANCELLED\x10\x04*\xcf\x01\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MEMBER_STATE_WAITLISTED\x10\x01\x12\x19\n\x15MEMBER_STATE_RESERVED\x10\x02\x12\x1a\n\x16MEMBER_STATE_CONFIRMED\x10\x03\x12\x18\n\x14MEMBER_STATE_SETTLED\x10\x04\x12\x19\n\x15MEMBER_STATE_DECLINED\x10\x05\x12\x19\n\x15MEMBER_STATE_RELEASED\x10\x06\x32\xdb\x02\n\x0cGroupService\x12J\n\x08GetGroup\x12#.groupbuy.groups.v1.GetGroupRequest\x1a\x19.groupbuy.groups.v1.Group\x12[\n\nListGroups\x12%.groupbuy.groups.v1.ListGroupsRequest\x1a&.groupbuy.groups.v1.ListGroupsResponse\x12P\n\nWatchGroup\x12%.groupbuy.groups.v1.WatchGroupRequest\x1a\x19.groupbuy.groups.v1.Group0\x01\x12P\n\x0b\x43\x61ncelGroup\x12&.groupbuy.groups.v1.CancelGroupRequest\x1a\x19.groupbuy.groups.v1.GroupB{\n\x16\x63om.groupbuy.groups.v1P\x01ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/groups/v1;groupsv1\xaa\x02\x12Groupbuy.Groups.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,24 +53,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELGROUPREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\364\003'
   _globals['_CANCELGROUPREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CANCELGROUPREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
-  _globals['_GROUPSTATE']._serialized_start=1342
-  _globals['_GROUPSTATE']._serialized_end=1487
-  _globals['_MEMBERSTATE']._serialized_start=1490
-  _globals['_MEMBERSTATE']._serialized_end=1697
+  _globals['_GROUPSTATE']._serialized_start=1420
+  _globals['_GROUPSTATE']._serialized_end=1565
+  _globals['_MEMBERSTATE']._serialized_start=1568
+  _globals['_MEMBERSTATE']._serialized_end=1775
   _globals['_MEMBER']._serialized_start=154
   _globals['_MEMBER']._serialized_end=283
   _globals['_GROUP']._serialized_start=286
-  _globals['_GROUP']._serialized_end=831
-  _globals['_GETGROUPREQUEST']._serialized_start=833
-  _globals['_GETGROUPREQUEST']._serialized_end=895
-  _globals['_WATCHGROUPREQUEST']._serialized_start=897
-  _globals['_WATCHGROUPREQUEST']._serialized_end=992
-  _globals['_LISTGROUPSREQUEST']._serialized_start=995
-  _globals['_LISTGROUPSREQUEST']._serialized_end=1126
-  _globals['_LISTGROUPSRESPONSE']._serialized_start=1128
-  _globals['_LISTGROUPSRESPONSE']._serialized_end=1216
-  _globals['_CANCELGROUPREQUEST']._serialized_start=1218
-  _globals['_CANCELGROUPREQUEST']._serialized_end=1339
-  _globals['_GROUPSERVICE']._serialized_start=1700
-  _globals['_GROUPSERVICE']._serialized_end=2047
+  _globals['_GROUP']._serialized_end=909
+  _globals['_GETGROUPREQUEST']._serialized_start=911
+  _globals['_GETGROUPREQUEST']._serialized_end=973
+  _globals['_WATCHGROUPREQUEST']._serialized_start=975
+  _globals['_WATCHGROUPREQUEST']._serialized_end=1070
+  _globals['_LISTGROUPSREQUEST']._serialized_start=1073
+  _globals['_LISTGROUPSREQUEST']._serialized_end=1204
+  _globals['_LISTGROUPSRESPONSE']._serialized_start=1206
+  _globals['_LISTGROUPSRESPONSE']._serialized_end=1294
+  _globals['_CANCELGROUPREQUEST']._serialized_start=1296
+  _globals['_CANCELGROUPREQUEST']._serialized_end=1417
+  _globals['_GROUPSERVICE']._serialized_start=1778
+  _globals['_GROUPSERVICE']._serialized_end=2125
 # @@protoc_insertion_point(module_scope)

@@ -151,6 +151,9 @@ class Group(_message.Message):
     CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     SOLD_OUT_FIELD_NUMBER: _builtins.int
     HOUSE_FILLED_FIELD_NUMBER: _builtins.int
+    ORDERS_OWED_FIELD_NUMBER: _builtins.int
+    DECLINED_MEMBERS_FIELD_NUMBER: _builtins.int
+    KEPT_PRICE_COST_MINOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}"""
     campaign: _builtins.str
@@ -170,13 +173,22 @@ class Group(_message.Message):
     version: _builtins.int
     """Version of the last decision."""
     settled: _builtins.bool
-    """Whether all charges and releases are done."""
+    """Whether all charges and releases are done, and nothing is owed. It becomes false again if a refund comes back."""
     consistency_token: _builtins.str
     """Consistency token: pass it to GetOrder, WatchOrder or ListOrders to see orders at least as new as this group."""
     sold_out: _builtins.bool
     """Whether the stock item had too few pieces for the group's last request."""
     house_filled: _builtins.bool
     """Whether the group completed short of the first tier, at the merchant's expense."""
+    orders_owed: _builtins.int
+    """Number of orders whose customer is owed money: the provider refused to return it, or took it back."""
+    declined_members: _builtins.int
+    """Members of a completed group whose capture was declined. The price of the others stays."""
+    kept_price_cost_minor: _builtins.int
+    """What the merchant bears because captures were declined, in minor units: the difference between the price that was
+    charged and that of the tier which the charged members reach (the first one if they reach none), for their pieces.
+    0 while captures are pending.
+    """
     @_builtins.property
     def terms(self) -> _decisions_pb2.Terms:
         """Frozen terms. Their campaign is campaigns/{campaign} here, and an id in the log."""
@@ -218,10 +230,13 @@ class Group(_message.Message):
         consistency_token: _builtins.str = ...,
         sold_out: _builtins.bool = ...,
         house_filled: _builtins.bool = ...,
+        orders_owed: _builtins.int = ...,
+        declined_members: _builtins.int = ...,
+        kept_price_cost_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "terms", b"terms", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "confirmed_members", b"confirmed_members", "consistency_token", b"consistency_token", "create_time", b"create_time", "deadline_time", b"deadline_time", "house_filled", b"house_filled", "leader_order", b"leader_order", "members", b"members", "name", b"name", "next_tier_members", b"next_tier_members", "seats_left", b"seats_left", "settled", b"settled", "sold_out", b"sold_out", "state", b"state", "terms", b"terms", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "confirmed_members", b"confirmed_members", "consistency_token", b"consistency_token", "create_time", b"create_time", "deadline_time", b"deadline_time", "declined_members", b"declined_members", "house_filled", b"house_filled", "kept_price_cost_minor", b"kept_price_cost_minor", "leader_order", b"leader_order", "members", b"members", "name", b"name", "next_tier_members", b"next_tier_members", "orders_owed", b"orders_owed", "seats_left", b"seats_left", "settled", b"settled", "sold_out", b"sold_out", "state", b"state", "terms", b"terms", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
