@@ -14,10 +14,11 @@ from ops.audit.causes import Causes
 from ops.audit.findings import Findings, Invariant
 from ops.audit.fold import LogFold, Place, Record
 from ops.audit.group.membership import GroupState
-from ops.audit.money.statement import EVERYTHING, Coverage, Totals, compare, holds_of
+from ops.audit.money.statement import EVERYTHING, Coverage, Totals, check_payouts, compare, holds_of
 from ops.audit.report import Report
 from ops.audit.stock.across import AcrossStock
 from ops.audit.stock.folds import InMemoryFolds
+from ops.statements.payouts import Payouts
 
 
 class Auditor:
@@ -86,12 +87,13 @@ class Auditor:
         entries: Collection[StatementEntry] | None = None,
         acknowledged: Iterable[tuple[str, str]] = (),
         coverage: Coverage = EVERYTHING,
+        payouts: Payouts | None = None,
     ) -> Report:
         """The report on all records so far. May be called again after more records.
 
         `entries` is the provider's statement, requested after the records were read; None omits the comparison.
-        `coverage` says what it lists. `acknowledged` are the (group, order) pairs whose placement was acknowledged to a
-        client.
+        `coverage` says what it lists, and `payouts` has its payouts, if it lists them. `acknowledged` are the (group,
+        order) pairs whose placement was acknowledged to a client.
         """
         findings = self._findings.copy()
         for one in self._fold.unreadable.values():
@@ -109,6 +111,8 @@ class Auditor:
                 findings.breach(Invariant.ACKNOWLEDGED_IS_LOGGED, group, order, "acknowledged, but not in the log")
         if entries is not None:
             compare(cases.values(), entries, settled, findings, coverage)
+        if payouts is not None:
+            check_payouts(cases.values(), payouts, settled, findings)
         money, holds, open_holds = self._money()
         if settled:
             self._check_balance(money, findings)

@@ -19,7 +19,7 @@ from ops.errors import OpsError
 from ops.log.reader import Reader
 from ops.security import cluster
 from ops.statements.collected import Statement
-from ops.statements.simulated import statement
+from ops.statements.simulated import payouts, statement
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL
 
@@ -66,10 +66,14 @@ async def audit(
         auditor = await _auditor(reader, since, Auditor(declared, known.skipped, with_inputs=True))
         await reader.read_to_end(auditor.take)
     if given is None and provider is not None:
-        given = Statement(money_only=False, entries={one.hold: one for one in await statement(provider)})
+        entries_by_hold = {one.hold: one for one in await statement(provider)}
+        given = Statement(money_only=False, entries=entries_by_hold, payouts=await payouts(provider))
     entries = None if given is None else given.entries.values()
     coverage = Coverage() if given is None else Coverage(given.provider, given.money_only)
-    report = auditor.report(settled=settled, entries=entries, acknowledged=acknowledged, coverage=coverage)
+    paid = None if given is None else given.payouts
+    report = auditor.report(
+        settled=settled, entries=entries, acknowledged=acknowledged, coverage=coverage, payouts=paid
+    )
     report.seconds = monotonic() - begun
     return report
 

@@ -26,12 +26,12 @@ from ops.ledger.fold import Ledger
 from ops.log.reader import Reader, skips
 from ops.output import Json, Output
 from ops.reconcile.claims import feed
-from ops.reconcile.comparison import Books, Kind, Line, compare
+from ops.reconcile.comparison import Books, Kind, Line, compare, payout_lines
 from ops.repair.findings import findings
 from ops.security import require_provider
 from ops.statements import source
 from ops.statements.collected import Statement
-from ops.statements.simulated import statement
+from ops.statements.simulated import payouts, statement
 from services.payments.domain.evolve import evolve
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry, Fault
@@ -50,6 +50,8 @@ class OurBooks:
         self._until_ms = until_ms
         self.books = Books()
         self.payments: dict[str, GroupPayments] = {}
+        #: Shares of orders in payouts, summed by payout and currency.
+        self.payouts: dict[tuple[str, str], int] = {}
         self.ledger = Ledger(self._book, self._refuse)
         self._versions: dict[str, int] = {}
 
@@ -72,6 +74,9 @@ class OurBooks:
         group_payments = self.payments.setdefault(decision.group, GroupPayments(decision.group))
         for event in decision.events:
             evolve(group_payments, event)
+            if event.HasField("paid_out"):
+                name = event.paid_out.payout, event.paid_out.currency
+                self.payouts[name] = self.payouts.get(name, 0) + event.paid_out.amount_minor
 
     def _refuse(self, fault: Fault, group: str, version: int, partition: int, offset: int, what: str) -> None:
         raise OpsError(
@@ -182,6 +187,7 @@ async def compared(
             ours.ledger.begins_at(partition, offset)
         while True:
             given = await statement(theirs) if isinstance(theirs, str) else theirs
+            paid = await payouts(theirs) if isinstance(theirs, str) else None
             await reader.read_to_end(lambda _topic, records: ours.take(records))
             if isinstance(given, Statement):
                 lines = compare(
@@ -191,8 +197,11 @@ async def compared(
                     provider=given.provider,
                     money_only=given.money_only,
                 )
+                paid = given.payouts
             else:
                 lines = compare(ours.books, ours.payments, given)
+            if paid is not None:
+                lines += payout_lines(ours.payouts, paid)
             differ = {(line.hold, line.what) for line in lines if line.kind is not Kind.MATCHED}
             if not differ or (monotonic() > until and before):
                 return [line if (line.hold, line.what) in before else line.unconfirmed() for line in lines]
@@ -212,7 +221,7 @@ def _print(out: Output, lines: Sequence[Line]) -> None:
     for column in ("", "order", "hold", "difference", "what to do"):
         table.add_column(column, overflow="fold")
     for line in differ:
-        name = f"groups/{line.group}/orders/{line.order}"
+        name = f"groups/{line.group}/orders/{line.order}" if line.group else "payout"
         found = {"order": name, "hold": line.hold, "difference": line.what, "what_to_do": line.action}
         out.record({"kind": line.kind.name.lower(), **found, "pending": line.pending})
         if table.row_count < MAX_SHOWN:

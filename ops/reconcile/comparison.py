@@ -14,6 +14,7 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.reconcile.claims import of_known, of_unknown, provider_name
+from ops.statements.payouts import Payouts, compare_payouts
 from services.payments.domain.addressing import Address, address_of_hold, earlier_addresses
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry
@@ -155,6 +156,18 @@ def compare(
         if provider and provider_of(_method(payments, known.group, known.order)) not in (provider, ""):
             continue
         lines.append(_ours_only(known, _pending(payments, known.group, known.order)))
+    return lines
+
+
+def payout_lines(ours: Payouts, theirs: Payouts) -> list[Line]:
+    """The payouts of the log against those of the statement. Omits those that are equal."""
+    lines = []
+    for one in compare_payouts(ours, theirs):
+        if one.equal:
+            continue
+        kind = Kind.THEIRS_ONLY if one.ours is None else Kind.OURS_ONLY if one.theirs is None else Kind.DIFFERS
+        action = f"{BY_HAND}compare the payout's transactions with the orders, and feed the shares that are missing"
+        lines.append(Line(kind, "", "", one.payout, one.what, action))
     return lines
 
 

@@ -38,6 +38,8 @@ class Statement:
     money_only: bool = True
     entries: dict[str, StatementEntry] = field(default_factory=dict)
     totals: dict[str, Totals] = field(default_factory=dict)
+    #: Amounts by payout and currency, in minor units; None: the statement does not list them.
+    payouts: dict[tuple[str, str], int] | None = field(default_factory=dict)
     #: Movements of money without a payment: payouts and adjustments, by kind.
     without_payment: Counter[Kind] = field(default_factory=Counter)
     movements: int = 0
@@ -49,6 +51,9 @@ class Statement:
         totals.balance += movement.amount_minor - movement.fee_minor
         totals.fees += movement.fee_minor
         self._total(totals, movement)
+        if movement.kind in (Kind.PAYOUT, Kind.PAYOUT_UNDONE) and self.payouts is not None:
+            name = movement.source or movement.reference, movement.currency
+            self.payouts[name] = self.payouts.get(name, 0) - movement.amount_minor
         if movement.hold:
             self._add(movement)
         else:

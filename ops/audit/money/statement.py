@@ -13,6 +13,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from ops.audit.cases import Case
 from ops.audit.findings import Findings, Invariant
 from ops.audit.money.holds import Hold, Payment
+from ops.statements.payouts import Payouts, compare_payouts
 from shared_kernel.payment_providers import provider_of
 
 
@@ -100,6 +101,22 @@ def compare(
             findings.breach(Invariant.BOOKS_EQUAL, entry.group, entry.order, what)
         else:
             findings.add_pending(f"group {entry.group} order {entry.order}: {what}")
+
+
+def check_payouts(cases: Iterable[Case], theirs: Payouts, settled: bool, findings: Findings) -> None:
+    """Adds each difference of the payouts to the findings. Unless everything is `settled`, the log may be behind."""
+    ours: dict[tuple[str, str], int] = {}
+    for case in cases:
+        for payment in case.group_payments.payments.values():
+            for name, amount in payment.payouts.items():
+                ours[name] = ours.get(name, 0) + amount
+    for one in compare_payouts(ours, theirs):
+        if one.equal:
+            continue
+        if not settled and one.theirs is not None and one.theirs > (one.ours or 0):
+            findings.add_pending(one.what)
+        else:
+            findings.breach(Invariant.BOOKS_EQUAL, "", "", one.what)
 
 
 def _compare_hold(

@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.inbox_pb2 import OutcomePaidOut, PaymentInput
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
+from ops.audit.cases import Case
+from ops.audit.findings import Findings
+from ops.audit.money.statement import check_payouts
 from ops.errors import OpsError
 from ops.reconcile.claims import addressed
 from ops.reconcile.command import OurBooks
-from ops.reconcile.comparison import Kind, Line, compare
+from ops.reconcile.comparison import Kind, Line, compare, payout_lines
+from ops.statements.collected import Statement
+from ops.statements.movements import Kind as Movements
+from ops.statements.movements import Movement
 from tests.scenarios.facts import GROUP
 from tests.scenarios.payments import (
     PaymentsScenario,
@@ -22,6 +29,7 @@ from tests.scenarios.payments import (
     captured,
     given,
     hold_gone,
+    news,
     refund,
     refunded,
     release,
@@ -217,3 +225,58 @@ def test_a_claim_without_our_ids_gets_the_same_derived_ids_at_every_retry() -> N
     ours = "9f6c1c5e-0000-4000-8000-000000000002"
     line.claim.order = ours
     assert addressed(GROUP, line.claim) == (GROUP, line.claim)
+
+
+# Payouts ------------------------------------------------------------------------------------------------------------
+
+
+def paid_out(amount: int, payout: str = "po_1", reference: str = "txn_1") -> PaymentInput:
+    return news(paid_out=OutcomePaidOut(hold="h1", reference=reference, amount_minor=amount, payout=payout))
+
+
+def test_payouts_of_the_log_are_compared_with_those_of_the_statement() -> None:
+    ours = ours_of(given(*CHARGED, paid_out(50), paid_out(7, reference="txn_2"), paid_out(3, "po_2", "txn_3")))
+    assert ours.payouts == {("po_1", "CNY"): 57, ("po_2", "CNY"): 3}
+    assert payout_lines(ours.payouts, {("po_1", "CNY"): 57, ("po_2", "CNY"): 3}) == []
+    lines = payout_lines(ours.payouts, {("po_1", "CNY"): 60, ("po_3", "CNY"): 9})
+    assert [(line.kind, line.hold) for line in lines] == [
+        (Kind.DIFFERS, "po_1"),
+        (Kind.OURS_ONLY, "po_2"),
+        (Kind.THEIRS_ONLY, "po_3"),
+    ]
+    assert lines[0].what == "payout po_1: 60 CNY in the statement, 57 CNY in the log"
+    assert all(line.action.startswith("by hand: ") and line.claim is None for line in lines)
+
+
+def test_payouts_are_not_compared_where_the_log_has_none() -> None:
+    assert payout_lines({}, {("po_1", "CNY"): 60}) == []
+    assert payout_lines({("po_1", "CNY"): 60}, {("po_1", "CNY"): 60, ("po_2", "USD"): 5}) == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "settled", "found"),
+    [
+        ({("po_1", "CNY"): 50}, True, (0, 0)),
+        ({("po_1", "CNY"): 60}, True, (1, 0)),
+        # The statement is newer than the log.
+        ({("po_1", "CNY"): 60}, False, (0, 1)),
+        ({("po_1", "CNY"): 40}, False, (1, 0)),
+        ({}, False, (1, 0)),
+    ],
+)
+def test_the_audit_compares_payouts(theirs: dict[tuple[str, str], int], settled: bool, found: tuple[int, int]) -> None:
+    findings = Findings()
+    case = Case(GROUP, findings)
+    for value in given(*CHARGED, paid_out(50)).log:
+        case.group_payments.take(value, PaymentDecision.FromString(value), log_trimmed=False)
+    check_payouts([case], theirs, settled, findings)
+    assert (len(findings.violations), len(findings.pending)) == found
+
+
+def test_a_statement_sums_its_payouts() -> None:
+    made = Statement("stripe")
+    for number, amount in enumerate((-100, -20, 5)):
+        kind = Movements.PAYOUT_UNDONE if amount > 0 else Movements.PAYOUT
+        source = "po_1" if number != 1 else "po_2"
+        made.take(Movement("stripe", kind, f"txn_{number}", 0, "CNY", amount, source=source))
+    assert made.payouts == {("po_1", "CNY"): 95, ("po_2", "CNY"): 20}
