@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import grpc
 import structlog
-from groupbuy.groups.v1.groups_pb2 import Group, WatchGroupRequest
+from groupbuy.groups.v1.groups_pb2 import Group, GroupState, WatchGroupRequest
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceStub
 from groupbuy.groups.v1.links_pb2 import ResolveShareLinkRequest, ResolveShareLinkResponse
 from groupbuy.groups.v1.links_pb2_grpc import LinkServiceStub
@@ -102,6 +102,8 @@ class Links:
             try:
                 async for group in stub.WatchGroup(WatchGroupRequest(name=name, from_version=version)):
                     version = group.version
+                    if group.state != GroupState.GROUP_STATE_FORMING:
+                        self._forget(name)
                     take(group)
             except grpc.aio.AioRpcError as error:
                 if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED}:
@@ -111,6 +113,11 @@ class Links:
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
+
+    def _forget(self, name: str) -> None:
+        """A group closed: its open pages load themselves again, so what its links led to is read again."""
+        for token in [token for token, kept in self._kept.items() if kept.found.group.name == name]:
+            del self._kept[token]
 
     async def close(self) -> None:
         """Closes the connections."""
