@@ -55,6 +55,9 @@ class GroupPaymentsFold(ProviderLife):
         if self._reversed:
             self._check_reversed()
             self._reversed.clear()
+        if self._unattended:
+            self._check_unattended()
+            self._unattended.clear()
         if self._ended:
             self._check_ended()
             self._ended.clear()

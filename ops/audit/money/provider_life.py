@@ -43,16 +43,24 @@ class ProviderLife(Refunds):
                 what = f"owes {fell} less for hold {event.hold}, of which {reached} reached the customer"
                 self._violation(Invariant.OWED, what, event.order)
             self._reached[place] = max(0, reached - fell)
-        if event.amount_minor < 0 or (event.amount_minor and not (event.next_attempt_ms or event.alarm)):
-            pending = payment.pending.keys() & {f"refund {event.refund}", f"return {event.hold}"}
-            if event.amount_minor < 0 or not pending:
-                what = f"owes {event.amount_minor}, without a next attempt and without an alarm"
-                self._violation(Invariant.OWED, what, event.order)
+        if event.amount_minor < 0:
+            self._violation(Invariant.OWED, f"owes {event.amount_minor}", event.order)
+        if event.amount_minor and not (event.next_attempt_ms or event.alarm):
+            self._unattended.append((event.order, key))
         if event.amount_minor > 0:
             payment.owed_ever.add(key)
             payment.debts[key] = Owed(event.hold, event.refund, event.amount_minor, event.reason, event.alarm)
             if event.alarm:
                 self._alarm(event.order, f"owes {event.amount_minor} {event.currency}: {event.reason}")
+
+    def _check_unattended(self) -> None:
+        """A sum without a next attempt and without an alarm has its refund pending at the end of the decision."""
+        for order, key in self._unattended:
+            payment = self._payment(order)
+            debt = payment.debts.get(key)
+            if debt is not None and not payment.pending.keys() & {f"refund {debt.refund}", f"return {debt.hold}"}:
+                what = f"owes {debt.amount}, without a next attempt and without an alarm"
+                self._violation(Invariant.OWED, what, order)
 
     def _refund_reversed(self, event: Any) -> None:
         payment = self._payment(event.order)

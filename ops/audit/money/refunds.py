@@ -18,8 +18,8 @@ class Refunds:
     """The payments of one group, and their refunds."""
 
     __slots__ = (
-        "_at_ms", "_cause", "_commands", "_ended", "_findings", "_reached", "_reversed", "acted", "chain", "faulted",
-        "key", "payments", "proposals", "rules_version",
+        "_at_ms", "_cause", "_commands", "_ended", "_findings", "_reached", "_reversed", "_unattended", "acted",
+        "chain", "faulted", "key", "payments", "proposals", "rules_version",
     )  # fmt: skip
 
     def __init__(self, key: str, findings: Findings) -> None:
@@ -41,6 +41,8 @@ class Refunds:
         # hold and refund of refunds that came back; and the operators' actions that were done.
         self._reached: dict[tuple[str, str], int] = {}
         self._reversed: list[tuple[str, str, str]] = []
+        # Order and key of sums that are owed without a next attempt and without an alarm.
+        self._unattended: list[tuple[str, str]] = []
         self._ended: list[tuple[str, str]] = []
         self._commands: set[str] = set()
 

@@ -114,8 +114,8 @@ class Record(msgspec.Struct, array_like=True, tag=0):
     references: tuple[str, ...] = ()
     #: HoldLost was emitted.
     lost: bool = False
-    #: Money taken and returned, by hold, of a disputed payment: a refund that comes back later is due in full only
-    #: beside the money that a dispute withdrew.
+    #: Money taken and returned, by hold, if disputes or persons returned any: they may have returned more than was due,
+    #: which counts if a refund comes back later.
     balances: dict[str, tuple[int, int]] | None = None
 
     def next_attempt(self, operation: Operation.ValueType) -> int:
@@ -274,7 +274,7 @@ class Payment(Record, array_like=True, tag=1):
         kept = Record(*[getattr(self, name) for name in _RECORD_FIELDS])
         kept.other_holds = tuple([name for name in self.holds if name != self.hold])
         kept.unexpected_holds = tuple([name for name, hold in self.holds.items() if hold.unexpected])
-        if self.disputes:
+        if self.disputes or self.external:
             kept.balances = {name: (hold.taken - hold.owed, hold.returned) for name, hold in self.holds.items()}
         return kept
 

@@ -88,7 +88,11 @@ def _settlement_requested(payments: GroupPayments, wanted: SettlementRequested) 
     else:
         hold, currency = (wanted.hold, wanted.currency) if record is None else (record.hold, record.currency)
         yield events.suspense_recorded(order, hold, 0, currency, f"{MISMATCH}: {mismatch}")
-        if record is None or record.intent is not Intent.CAPTURE:
+        if isinstance(record, Payment) and record.intent is Intent.HOLD and record.pending_authorisation() is not None:
+            # The provider may hold money already: the result of the call decides what to release.
+            yield events.release_noted(order, record)
+            yield from next_steps(payments, order)
+        elif record is None or record.intent is not Intent.CAPTURE:
             yield events.capture_declined(order, hold, MISMATCH)
             yield from next_steps(payments, order)
 

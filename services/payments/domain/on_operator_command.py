@@ -26,6 +26,7 @@ NO_CALL = "no such call is pending"
 IN_FLIGHT = "the call is in flight"
 NOT_SETTLING = "the order is not a member that could still be charged"
 CAPTURE_PENDING = "its capture is pending: resolve the call, or fail the member"
+HOLD_PENDING = "its new hold is pending: resolve the call, or release the member"
 NOT_OWED = "this sum is not owed"
 NO_REFERENCE = "the reference of the transfer is missing"
 NO_SUSPENSE = "no unexpected funds of this hold wait"
@@ -184,6 +185,8 @@ def _release(payments: GroupPayments, payment: Payment, order: str, body: pb.Rel
 def _fail(payments: GroupPayments, payment: Payment, order: str, body: pb.FailMember, at_ms: int) -> Decided:
     if not _may_be_charged(payment):
         return NOT_SETTLING
+    if payment.pending_authorisation() is not None:
+        return HOLD_PENDING
     return lambda: iter((events.capture_declined(order, payment.hold, FAILED),))
 
 

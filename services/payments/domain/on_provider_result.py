@@ -160,7 +160,7 @@ def _action_required(
             yield events.void_requested(order, payment, body.hold, 0, payment.currency)
         yield events.capture_declined(order, payment.hold, NEVER_CONFIRMED)
     elif not call.retry_at_ms:
-        yield defer(order, call, at_ms, "", polling=True)
+        yield from defer_or_give_up(payments, order, payment, call, at_ms, "", polling=True)
 
 
 # Results of any call ------------------------------------------------------------------------------------------------
@@ -270,7 +270,9 @@ def _retry_later(
 ) -> Iterator[PaymentEvent]:
     if not call.retry_at_ms:
         body = outcome.retry_later
-        polling = bool(payment.action_url or payment.action_hold)
+        # Rules version 1 polls for the end of a void as well, while the shopper may confirm.
+        waits = payments.rules_version < 2 or call.operation in HOLD_OPENING
+        polling = waits and bool(payment.action_url or payment.action_hold)
         yield from defer_or_give_up(
             payments, outcome.order, payment, call, at_ms, body.error, retry_after_ms=body.after_ms, polling=polling
         )

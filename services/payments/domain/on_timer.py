@@ -4,13 +4,14 @@ Only the log's time decides, so every owner of a partition waits equally long.""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import events, owed, provider_events, unexpected_funds
-from services.payments.domain.model import Call, GroupPayments, Payment
+from services.payments.domain.model import Call, GroupPayments, Intent, Payment
 from services.payments.domain.next_steps import next_steps
 from services.payments.domain.provider_life import TimerKind
 
@@ -24,7 +25,8 @@ FIRST_POLL_MS = 5_000
 MAX_POLL_MS = 60_000
 #: The longest pause that a provider can ask for.
 MAX_RETRY_AFTER_MS = 86_400_000
-#: Polls, one a minute for about a day, after which a renewed hold that is not confirmed can't be captured.
+#: Polls, one a minute for about a day, after which a renewed hold that is not confirmed can't be captured. Under rules
+#: version 2, an operator has to act on the request of a released order after them.
 MAX_RENEWAL_POLLS = 1_440
 #: Deferrals, about a day of them, after which a call is given up: an operator has to act. Not in rules version 1, nor
 #: while the shopper confirms.
@@ -73,7 +75,7 @@ def defer_or_give_up(
     if payments.rules_version < 2:
         yield defer(order, call, at_ms, error, retry_after_ms=retry_after_ms, polling=polling, alarm=alarm)
         return
-    if not polling and call.deferrals >= MAX_DEFERRALS:
+    if call.deferrals >= (_max_polls(payment) if polling else MAX_DEFERRALS):
         yield provider_events.call_given_up(order, call, error)
         return
     deferred = defer(order, call, at_ms, error, retry_after_ms=retry_after_ms, polling=polling, alarm=alarm)
@@ -83,6 +85,11 @@ def defer_or_give_up(
         return
     if deferred.call_deferred.retry_at_ms >= hold.capture_before_ms - AT_RISK_MS:
         yield provider_events.capture_at_risk(order, call.hold, hold.capture_before_ms)
+
+
+def _max_polls(payment: Payment) -> int:
+    """The polls after which nobody is expected to confirm: a released order's void has failed for a day, too."""
+    return MAX_RENEWAL_POLLS if payment.intent is Intent.RELEASE else sys.maxsize
 
 
 def fire_due_timers(payments: GroupPayments, at_ms: int) -> Iterator[PaymentEvent]:

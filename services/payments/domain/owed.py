@@ -50,13 +50,17 @@ def owe(
 
 
 def adjust_debts(order: str, payment: Payment) -> Iterator[PaymentEvent]:
-    """Lowers what is owed to what is still due, and requests its refund unless one is pending or has a time."""
+    """Sets what is owed to what is still due, and requests its refund unless one is pending or has a time.
+
+    More is due than is owed if the order is released or fails meanwhile: all of it is requested at once.
+    """
     for debt in tuple(payment.debts.values()):
-        due = min(debt.amount, max(_still_due(payment, debt), 0))
-        if due < debt.amount:
-            yield provider_events.money_owed(order, _lowered(debt, due))
+        due = max(_still_due(payment, debt), 0)
+        due = min(debt.amount, due) if debt.refund else due
+        if due != debt.amount:
+            yield provider_events.money_owed(order, _changed(debt, due))
         left = payment.debt(debt.hold, debt.refund)
-        if left is not None and not left.next_ms and not left.alarm:
+        if left is not None and (due > debt.amount or not (left.next_ms or left.alarm)):
             yield from request(order, payment, left)
 
 
@@ -67,7 +71,7 @@ def _still_due(payment: Payment, debt: Owed) -> int:
     return payment.captured - payment.refunded - payment.disputed(debt.hold)
 
 
-def _lowered(debt: Owed, amount: int) -> Owed:
+def _changed(debt: Owed, amount: int) -> Owed:
     if amount:
         return Owed(
             debt.hold,
@@ -84,7 +88,7 @@ def _lowered(debt: Owed, amount: int) -> Owed:
 
 def lower(order: str, debt: Owed, by: int) -> PaymentEvent:
     """A part of a sum was returned."""
-    return provider_events.money_owed(order, _lowered(debt, max(debt.amount - by, 0)))
+    return provider_events.money_owed(order, _changed(debt, max(debt.amount - by, 0)))
 
 
 def request(order: str, payment: Payment, debt: Owed) -> Iterator[PaymentEvent]:

@@ -51,9 +51,11 @@ RETRY_LATER = "CallDeferred"
 
 #: A settlement that does not fit the hold: an alarm, and the member counts as declined.
 _MISMATCH = "SuspenseRecorded CaptureDeclined"
+#: While a hold is requested, the order is released instead: money that is held already is voided.
+_MISMATCH_RELEASED = "SuspenseRecorded VoidRequested"
 
 _REQUESTED = {
-    "SettlementRequested": _MISMATCH,
+    "SettlementRequested": _MISMATCH_RELEASED,
     "ReleaseRequested": "VoidRequested",
     "Authorised": "HoldAuthorised",
     "Declined": "HoldDeclined",
@@ -64,6 +66,8 @@ _REQUESTED = {
 }
 #: A call that failed before waits before its next attempt, too.
 _DEFERRED = _REQUESTED | {"Absent": "CallRetried CallDeferred"}
+#: The shopper may confirm, so the hold is voided, too.
+_CONFIRMING = _DEFERRED | {"SettlementRequested": f"{_MISMATCH_RELEASED} VoidRequested"}
 _RETURNED = {
     "Declined": "RefundDeclined MoneyOwed",
     "Refunded": "Refunded PaymentReleased",
@@ -89,7 +93,7 @@ STATES: dict[Status, State] = {
         "the authorisation is deferred", _DEFERRED | {"ActionRequired": "ActionRequired", "Tick": "CallRetried"}
     ),
     Status.ACTION_REQUIRED: State(
-        "the shopper must confirm; the provider is polled", _DEFERRED | {"Tick": "CallRetried"}
+        "the shopper must confirm; the provider is polled", _CONFIRMING | {"Tick": "CallRetried"}
     ),
     Status.AUTHORISED: State(
         "money is held",
@@ -205,7 +209,7 @@ STATES: dict[Status, State] = {
     ),
     Status.SALE_ACTION_REQUIRED: State(
         "the shopper must pay at the provider's; the provider is polled",
-        _DEFERRED | {"Captured": "HoldAuthorised", "Tick": "CallRetried"},
+        _CONFIRMING | {"Captured": "HoldAuthorised", "Tick": "CallRetried"},
         sale=True,
     ),
     Status.SALE_TAKEN: State(

@@ -133,8 +133,9 @@ class Auditor:
             # Not copied from a decision: a forged record.
             decision = GroupDecision.FromString(message.group_decision)
             for event in decision.events:
-                if event.HasField("release_requested"):
-                    self.forged.add((decision.group, event.release_requested.order))
+                kind = event.WhichOneof("body")
+                if kind in ("release_requested", "settlement_requested"):
+                    self.forged.add((decision.group, getattr(event, kind).order))
             self.misled.add(decision.group)
 
     def _group_decision(self, record: Record) -> None:

@@ -29,7 +29,7 @@ FAULTS = (
     "newer schema", "defect in the rules", "forged payment event", "campaign edited", "stale campaign",
     "dead letter", "call stuck", "wrong configuration", "failed at the provider, proven not done", "return refused",
     "refund reversed", "refused refund succeeded", "dispute", "refunded by hand", "refund by hand reversed",
-    "captured by hand", "voided by hand", "fee and payout", "operator",
+    "captured by hand", "voided by hand", "fee and payout", "operator", "operator attends a call",
     "sale after its close", "checked hold open", "checked hold ended",
 )  # fmt: skip
 EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields) + tuple(

@@ -30,7 +30,7 @@ STUCK = 0.02
 #: What the provider, its users and operators do by themselves, and how often in one history.
 PROVIDER_LIFE = (
     "refund_reversed", "refund_reversed", "succeeds_late", "dispute", "refund_by_hand", "end_hold_by_hand", "fee",
-    "late_sale", "operator", "operator", "operator",
+    "late_sale", "operator", "operator", "attend",
 )  # fmt: skip
 LIVES = 5
 #: Rows of the payments' table to aim at in one history.

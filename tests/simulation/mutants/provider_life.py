@@ -61,7 +61,12 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
     mutant(
         "owed_sum_stays",
         "a sum stays owed after it was returned",
-        (owed.adjust_debts, "if due < debt.amount:", "if False:"),
+        (owed.adjust_debts, "if due != debt.amount:", "if False:"),
+    ),
+    mutant(
+        "owed_never_grows",
+        "a released order owes the refused difference alone",
+        (owed.adjust_debts, "due = min(debt.amount, due) if debt.refund else due", "due = min(debt.amount, due)"),
     ),
     mutant(
         "debts_of_finished_payments",

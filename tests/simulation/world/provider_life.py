@@ -313,4 +313,5 @@ PROVIDER_LIFE: dict[str, Callable[[World, int], None]] = {
     "fee": _fee,
     "stuck": _stuck,
     "operator": operators.act,
+    "attend": operators.attend,
 }

@@ -41,10 +41,14 @@ def test_a_settlement_that_does_not_fit_does_not_stop_the_others() -> None:
     scenario.then(*DECLINED, "o2: CaptureRequested capture:1 h2 70")
 
 
-def test_a_settlement_of_money_that_is_not_held_yet_returns_it_when_it_is() -> None:
-    scenario = s.current(s.reserved()).when(s.settle(60, hold="")).then("SuspenseRecorded  0 CNY", "CaptureDeclined")
-    scenario.when(s.authorised()).then("SuspenseRecorded h1 100 CNY")
-    scenario.when(s.tick(), after_ms=SUSPENSE_MS).then("VoidRequested void:1 h1 100")
+def test_a_settlement_of_money_that_is_not_held_yet_releases_it_when_it_is() -> None:
+    scenario = s.current(s.reserved(), s.retry_later())
+    scenario.when(s.settle(60, hold="")).then("SuspenseRecorded  0 CNY", "VoidRequested noted")
+    scenario.when(s.settle(60, hold="")).then_nothing()
+    # The call is retried: the provider may hold the money already.
+    scenario.when(s.tick(), after_ms=60_000).then("CallRetried authorise:1 100")
+    scenario.when(s.authorised()).then("HoldAuthorised h1 100", "VoidRequested void:1 h1 100")
+    scenario.when(s.voided()).then("Voided h1 100", "PaymentReleased")
 
 
 def test_a_settlement_of_an_unknown_order_ends() -> None:

@@ -74,7 +74,15 @@ def test_a_member_of_a_stuck_settlement_fails_or_is_released() -> None:
     scenario.then("OperatorActed fail_member", "CaptureDeclined", "VoidRequested void:1 h1 100")
     sale = s.current(s.reserved(method="wallet_ok"), s.sold(), s.settle(60), s.declined(REFUND))
     sale.when(s.operator("c1", release_member=pb.ReleaseMember()))
-    sale.then("OperatorActed release_member", "VoidRequested noted", "RefundRequested refund:2 h1 60")
+    sale.then("OperatorActed release_member", "VoidRequested noted", "MoneyOwed 100", "RefundRequested refund:2 h1 100")
+
+
+def test_a_member_whose_new_hold_is_pending_is_released_and_not_failed() -> None:
+    scenario = s.current(*HELD, s.settle(), s.hold_gone(), s.retry_later(attempt=2))
+    scenario.when(s.operator("c1", fail_member=pb.FailMember())).then(f"OperatorActed {rules.HOLD_PENDING}")
+    scenario.when(s.operator("c2", release_member=pb.ReleaseMember()))
+    scenario.then("OperatorActed release_member", "VoidRequested noted")
+    scenario.when(s.authorised("h2", 60, 2)).then("HoldAuthorised h2 60", "VoidRequested void:1 h2 60")
 
 
 def test_an_amount_that_was_returned_outside_is_not_owed_any_more() -> None:

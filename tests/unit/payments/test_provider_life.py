@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from groupbuy.log.v1.log_pb2 import Tick
-from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.decisions_pb2 import FailMember, KeepSuspense, PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import (
     DISPUTE_STATE_LOST,
     DISPUTE_STATE_WON,
@@ -22,7 +22,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
 from services.payments.api.mapping import payment_of
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
-from services.payments.domain.on_timer import MAX_DEFERRALS
+from services.payments.domain.on_timer import MAX_DEFERRALS, MAX_RENEWAL_POLLS
 from services.payments.domain.owed import HOUR_MS, PAUSES_MS
 from services.payments.domain.rules_version import CURRENT, UnknownRules
 from services.payments.domain.unexpected_funds import SUSPENSE_MS
@@ -94,6 +94,21 @@ def test_a_reversal_before_the_success_is_known_leaves_the_money_owed() -> None:
     assert owed(scenario) == 100
 
 
+def test_what_is_owed_grows_with_a_release_and_is_returned_at_once() -> None:
+    scenario = s.current(*SALE_TAKEN, s.settle(60), s.declined(REFUND))
+    scenario.when(s.release()).then("VoidRequested noted", "MoneyOwed 100", "RefundRequested refund:2 h1 100")
+    scenario.when(s.refunded(100, 2)).then("Refunded h1 100", "MoneyOwed 0", "PaymentReleased")
+
+
+def test_what_is_owed_grows_while_its_refund_is_pending_and_the_rest_follows() -> None:
+    scenario = s.current(*SALE_TAKEN, s.settle(60), s.declined(REFUND))
+    scenario.when(s.tick(), after_ms=PAUSES_MS[0]).then("RefundRequested refund:2 h1 40")
+    fail = s.operator("1", fail_member=FailMember())
+    scenario.when(fail).then("OperatorActed fail_member", "CaptureDeclined", "MoneyOwed 100")
+    scenario.when(s.refunded(40, 2)).then("Refunded h1 40", "MoneyOwed 60", "RefundRequested refund:3 h1 60")
+    scenario.when(s.refunded(60, 3)).then("Refunded h1 60", "MoneyOwed 0")
+
+
 # Disputes -----------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +169,14 @@ def test_a_refund_by_hand_counts_once() -> None:
     scenario.when(s.external(REFUND, 60)).then_nothing()
     assert payment_of(scenario.state, "o1").refunded == 60  # type: ignore[union-attr]
     scenario.when(s.refund("r1", 1)).then("RefundDeclined r1 1")
+
+
+def test_a_refund_by_hand_of_kept_funds_that_comes_back_stays_with_the_merchant() -> None:
+    scenario = s.current(*HELD, s.external(CAPTURE, 100, "c1"), s.release())
+    scenario.when(s.operator("1", keep_suspense=KeepSuspense(hold="h1")))
+    scenario.then("OperatorActed keep_suspense", "SuspenseKept h1 100", "PaymentReleased")
+    scenario.when(s.external(REFUND, 30)).then("ExternalOperationRecorded refund h1 30")
+    scenario.when(s.reversed_refund(30, 0, reference="by hand")).then("RefundReversed h1 30")
 
 
 def test_news_without_an_order_finds_it_by_the_hold() -> None:
@@ -241,6 +264,27 @@ def test_retries_have_an_end_until_an_operator_acts(operation: int) -> None:
     scenario.when(retry).then(
         "OperatorActed retry_call", f"CallRetried {name} h1 {60 if operation == CAPTURE else 100}"
     )
+
+
+def test_a_void_has_an_end_while_the_shopper_may_confirm() -> None:
+    scenario = s.current(s.reserved(method="wallet_ok"), s.action_required(operation=SALE), s.release())
+    last = ""
+    while "CallGivenUp" not in last:
+        scenario.when(s.retry_later(VOID))
+        last = scenario.lines[0]
+        if "CallDeferred" in last:
+            scenario.when(s.tick(), after_ms=300_000)
+    assert last == "CallGivenUp void:1"
+
+
+def test_the_poll_of_a_released_order_has_an_end() -> None:
+    scenario = s.current(s.reserved(method="wallet_ok"), s.action_required(operation=SALE), s.release())
+    polls = 0
+    while scenario.lines != ["CallGivenUp sale:1"]:
+        scenario.when(s.tick(), after_ms=60_000).when(s.action_required(operation=SALE))
+        polls += 1
+        assert polls <= MAX_RENEWAL_POLLS
+    assert scenario.due_ms is None
 
 
 def test_a_capture_that_may_come_too_late_raises_one_alarm() -> None:
