@@ -1,7 +1,7 @@
 """Golden logs: inboxes and what was decided on them, kept as they were written, one file a version of the rules.
 
 A file is gzipped JSON lines: `{"seed": …}`, then records `[topic, partition, offset, time_ms, key, value in base64]` in
-the order of each log. Must never be written anew by anything but record.py, which refuses to overwrite.
+the order of each log. Only the recorders in this folder write files, and they refuse to overwrite one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Logs = dict[tuple[str, int], list[Record]]
 
 
 def files() -> list[Path]:
-    """All golden files."""
-    return sorted(FOLDER.glob("rules-*.jsonl.gz"))
+    """The golden files of groups and payments, one for each version of the rules of either."""
+    return sorted(FOLDER.glob("rules-*.jsonl.gz")) + sorted(FOLDER.glob("payments-rules-*.jsonl.gz"))
 
 
 def write(path: Path, histories: Iterable[tuple[int, Logs]]) -> None:

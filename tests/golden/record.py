@@ -29,8 +29,8 @@ OF_STOCK = frozenset(
     for field in GroupEvent.DESCRIPTOR.oneofs[0].fields
     if field.number >= GroupEvent.UNITS_REQUESTED_FIELD_NUMBER
 )
-#: Events of payment rules version 2. Its golden logs are recorded when its rules are released.
-NOT_YET = frozenset(
+#: Events of payment rules version 2. golden/payments.py records them.
+OF_PAYMENTS_2 = frozenset(
     f"PaymentEvent.{field.name}"
     for field in PaymentEvent.DESCRIPTOR.oneofs[0].fields
     if field.number >= PaymentEvent.RULES_SELECTED_FIELD_NUMBER
@@ -44,7 +44,7 @@ def every_event() -> set[str]:
     return (
         {f"{m.DESCRIPTOR.name}.{field.name}" for m in messages for field in m.DESCRIPTOR.oneofs[0].fields}
         - NEVER
-        - NOT_YET
+        - OF_PAYMENTS_2
         - OF_STOCK
     )
 
