@@ -34,7 +34,7 @@ class Checks:
 
     def at_the_desk(self, desk: str) -> dict[str, Check]:
         """The checks that need a second console, with passwords, at `desk`. They see the scene as it was played."""
-        return {"repair": lambda: self._repair(desk), "looks": lambda: self._looks(desk)}
+        return {"looks": lambda: self._looks(desk), "repair": lambda: self._repair(desk)}
 
     def all(self) -> dict[str, Check]:
         """The other checks."""
@@ -74,6 +74,7 @@ class Checks:
 
     def _looks(self, desk: str) -> dict[str, Any]:
         expired, tampered = share.each_link(self._browser, self._site, self._shop, self._scene)
+        repair.proposes(self._site, f"{self._order()}/payment")
         views = self._operators() | self._repairs(desk) | self._strangers(expired, tampered)
         found = looks.look(self._browser, views, write=self._pictures, quick=self._quick)
         assert not found.axe and not found.sideways, "\n".join([*found.axe, *found.sideways])

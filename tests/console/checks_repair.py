@@ -92,7 +92,7 @@ def previews_append_nothing(browser: Browser, site: Site, desk: str, order: str)
     payment, before = f"{order}/payment", site.ops("show", "order", order)
     with page_of(browser, DESK, login=LOGIN) as page:
         page.goto(f"{desk}/repair")
-        page.get_by_role("link", name="approve it").click()
+        page.get_by_role("link", name="approve it").first.click()
         page.locator("textarea").fill("checked with the bank")
         page.get_by_role("button", name="Preview").click()
         expect(page.locator(".events li").first).to_be_visible()
