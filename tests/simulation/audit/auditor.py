@@ -68,6 +68,8 @@ class Auditor:
         self.declined_refunds: dict[Order, list[int]] = {}
         #: The provider's answers to each check of a hold, by key: whether it has ended.
         self.checked: dict[str, set[bool]] = {}
+        #: Forged settlements: partition and offset in the payment inbox.
+        self._forged_settlements: set[tuple[int, int]] = set()
         #: Latest edit of each campaign, by its id.
         self._edits: dict[str, Campaign] = {}
         self._takers = {
@@ -136,6 +138,8 @@ class Auditor:
                 kind = event.WhichOneof("body")
                 if kind in ("release_requested", "settlement_requested"):
                     self.forged.add((decision.group, getattr(event, kind).order))
+                if kind == "settlement_requested":
+                    self._forged_settlements.add((record.partition, record.offset))
             self.misled.add(decision.group)
 
     def _group_decision(self, record: Record) -> None:
@@ -150,6 +154,8 @@ class Auditor:
         self._take(record)
         if self._version(decision) == version:
             return
+        if (record.partition, decision.cause) in self._forged_settlements and kind == "payment":
+            self._has_alarm(key, decision)
         orders: dict[str, None] = {}
         for event in decision.events:
             name = str(event.WhichOneof("body"))
@@ -174,6 +180,18 @@ class Auditor:
             return 0
         fold = case.group if isinstance(decision, GroupDecision) else case.group_payments
         return fold.chain.version
+
+    # Settlements that do not fit ----------------------------------------------------------------------------------
+
+    def _has_alarm(self, group: str, decision: PaymentDecision) -> None:
+        """A settlement that does not fit its hold is an alarm: no fault of the rules, and no charge."""
+        case = self.case(group)
+        kinds = {str(event.WhichOneof("body")) for event in decision.events}
+        if case is None or case.group_payments.rules_version < 2:
+            return
+        charged = kinds & {"faulted", "capture_requested", "captured"}
+        if charged or ("capture_declined" in kinds and "suspense_recorded" not in kinds):
+            raise Violation("mismatches are alarms", group, f"a forged settlement led to {sorted(kinds)}")
 
     # Checks of holds ----------------------------------------------------------------------------------------------
 

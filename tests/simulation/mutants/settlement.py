@@ -54,6 +54,21 @@ SETTLEMENT: tuple[Mutant, ...] = (
         "an ended hold is reported as open by its check",
         (on_provider_result._checked_ended, "ended=True", "ended=False"),
     ),
+    # Settlements that do not fit
+    mutant(
+        "mismatch_is_a_fault",
+        "a settlement that does not fit its hold is a fault of the rules",
+        (on_group_event._settlement_requested, "elif payments.rules_version < 2:", "elif True:"),
+    ),
+    mutant(
+        "mismatch_without_alarm",
+        "a settlement that does not fit its hold raises no alarm",
+        (
+            on_group_event._settlement_requested,
+            'yield events.suspense_recorded(order, hold, 0, currency, f"{MISMATCH}: {mismatch}")',
+            "pass",
+        ),
+    ),
     # Money owed after the end of a group
     mutant(
         "group_done_while_owed",
