@@ -2,7 +2,8 @@
 
 Both process the same inputs in one run, one after the other on one core, with the broker on the other core. Prints one
 JSON object as its last line, and exits with 1 if a target is missed. `--flame` writes a flame graph of the decider to
-bench/results/.
+bench/results/. The same broker then runs the simple fold of bench-peers on our kernel and on Kafka Streams, and with
+`--before` the decider of another checkout in turns with this one's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
@@ -24,6 +26,7 @@ from bench.command import RESULTS, ROOT, conclude, worker_command
 from bench.flame import entitle, recording
 from bench.fold.facts import inputs, routed_decisions
 from bench.fold.topics import ALL, DECISIONS, FACTS, INBOX, ROUTED, decider, log
+from bench.peers import __main__ as peers
 from eventlog.admin.topic_creation import create_topics
 from eventlog.records.envelope import headers
 from eventlog.runtime.wall_clock import wall_clock_ms
@@ -60,15 +63,21 @@ async def prepare(bootstrap: str, facts: int) -> int:
     return await _fill(bootstrap, FACTS.name, orders * 3)
 
 
-def _worker(mode: str, bootstrap: str, count: int, *, flame: Path | None = None) -> dict[str, float]:
+def _worker(
+    mode: str, bootstrap: str, count: int, *, flame: Path | None = None, again: str = "", root: Path = ROOT
+) -> dict[str, float]:
+    """Runs a worker of the checkout in `root`. With `again` it has a consumer group and a log of its own."""
     state = tempfile.mkdtemp(prefix="bench-fold-")
     environment = dict(os.environ)
+    if again:
+        environment["BENCH_AGAIN"] = again
+    if root != ROOT:
+        environment["PYTHONPATH"] = f"{root}{os.pathsep}{root / 'gen'}"
     command = worker_command("bench.fold.worker", bootstrap, PARTITIONS, state)
     command += ["--count", str(count), "--core", "1", mode]
     if flame is not None:
-        environment["BENCH_AGAIN"] = AGAIN
         command = recording(flame, 200, ["--", *command])
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT, env=environment)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=root, env=environment)
     if flame is not None:
         entitle(flame)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -89,8 +98,8 @@ def run(bootstrap: str, *, facts: int, stock_facts: int, flame: bool) -> dict[st
     sequenced = _worker("sequencer", bootstrap, orders)
     if flame:
         # A run of its own, since the sampling costs time.
-        asyncio.run(_again(bootstrap))
-        _worker("ours", bootstrap, facts, flame=RESULTS / "fold.svg")
+        asyncio.run(_again(bootstrap, AGAIN))
+        _worker("ours", bootstrap, facts, flame=RESULTS / "fold.svg", again=AGAIN)
     return {
         "facts": facts,
         "facts_per_s": ours["per_s"],
@@ -122,10 +131,23 @@ def route(bootstrap: str, *, facts: int) -> dict[str, float]:
     }
 
 
-async def _again(bootstrap: str) -> None:
-    """Creates a second log and a consumer group at the start of the inbox: the first log has all decisions already."""
-    await create_topics(bootstrap, (log(AGAIN),), partitions=PARTITIONS, replication=1)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=decider(AGAIN), enable_auto_commit=False)
+def compare(bootstrap: str, before: Path, *, facts: int, turns: int) -> float:
+    """The rate of this checkout's decider for each fact a second of another one's: the median of the turns."""
+    ratios = []
+    for turn in range(turns):
+        rates = []
+        for name, root in (("now", ROOT), ("before", before.resolve())):
+            again = f"{name}{turn}"
+            asyncio.run(_again(bootstrap, again))
+            rates.append(_worker("ours", bootstrap, facts, again=again, root=root)["per_s"])
+        ratios.append(rates[0] / rates[1])
+    return round(median(ratios), 2)
+
+
+async def _again(bootstrap: str, again: str) -> None:
+    """Creates another log and a consumer group at the start of the inbox: the first log has all decisions already."""
+    await create_topics(bootstrap, (log(again),), partitions=PARTITIONS, replication=1)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=decider(again), enable_auto_commit=False)
     await consumer.start()
     try:
         tps = [TopicPartition(INBOX.name, partition) for partition in range(PARTITIONS)]
@@ -141,15 +163,28 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=400_000, help="inputs in the inbox")
     parser.add_argument("--stock-facts", type=int, default=50_000, help="inputs that the stock agent processes")
     parser.add_argument("--flame", action="store_true", help="write a flame graph of the decider")
+    parser.add_argument("--peer-facts", type=int, default=1_000_000, help="facts of the simple fold; 0: leave it out")
+    parser.add_argument("--before", type=Path, help="another checkout, whose decider runs in turns with this one's")
+    parser.add_argument("--turns", type=int, default=3, help="turns with --before")
     parser.add_argument("--router", action="store_true", help="measure the router alone")
     given = parser.parse_args()
     if given.router:
         with kafka(core=0) as bootstrap:
             conclude(route(bootstrap, facts=given.facts))
-    del given.router
     with kafka(core=0) as bootstrap:
-        found = run(bootstrap, **vars(given))
-    conclude(found, found["ratio"] >= MIN_RATIO, found["sequencer_ratio"] >= MIN_SEQUENCED_RATIO)
+        found: dict[str, float | None] = {
+            **run(bootstrap, facts=given.facts, stock_facts=given.stock_facts, flame=given.flame)
+        }
+        found["peer_ratio_warm"] = peers.warm_ratio(bootstrap, given.peer_facts) if given.peer_facts else None
+        found["real_rules_ratio"] = (
+            compare(bootstrap, given.before, facts=given.facts, turns=given.turns) if given.before else None
+        )
+    conclude(
+        found,
+        (found["ratio"] or 0) >= MIN_RATIO,
+        (found["sequencer_ratio"] or 0) >= MIN_SEQUENCED_RATIO,
+        found["peer_ratio_warm"] is None or found["peer_ratio_warm"] >= peers.MIN_RATIO_WARM,
+    )
 
 
 if __name__ == "__main__":

@@ -180,6 +180,27 @@ def figures(found: dict[str, list[Found]]) -> dict[str, Any]:
     return made
 
 
+def workers(facts: int, quix_facts: int, messages: dict[str, Any]) -> list[Peer]:
+    """Our worker, Kafka Streams on the same facts, and Quix Streams on its own ones unless it has none."""
+    read_ours, read_theirs = readers(messages)
+    common = Facts(facts, messages["Fact"])
+    ours = [sys.executable, "-m", "bench.peers.ours"]
+    made = [Peer(OURS, ours, common, read_ours), Peer(STREAMS, builds.streams(), common, read_theirs)]
+    if quix_facts:
+        made.append(Peer(QUIX, builds.quix(), Facts(quix_facts, messages["Fact"]), read_theirs))
+    return made
+
+
+def warm_ratio(bootstrap: str, facts: int) -> float:
+    """Our warm rate for each fact a second of warm Kafka Streams. Raises SystemExit if an output is wrong."""
+    messages = load(builds.messages())
+    made = figures(asyncio.run(measure(bootstrap, workers(facts, 0, messages), 1, messages)))
+    if made["wrong"]:
+        raise SystemExit(f"{made['wrong']:,} outputs of the simple fold are wrong")
+    ratio: float = made["peer_ratio_warm"]
+    return ratio
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser()
@@ -188,12 +209,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1, help="runs of each worker")
     given = parser.parse_args()
     messages = load(builds.messages())
-    read_ours, read_theirs = readers(messages)
-    facts = Facts(given.facts, messages["Fact"])
-    ours = [sys.executable, "-m", "bench.peers.ours"]
-    peers = [Peer(OURS, ours, facts, read_ours), Peer(STREAMS, builds.streams(), facts, read_theirs)]
-    if given.quix_facts:
-        peers.append(Peer(QUIX, builds.quix(), Facts(given.quix_facts, messages["Fact"]), read_theirs))
+    peers = workers(given.facts, given.quix_facts, messages)
     with kafka(core=0) as bootstrap:
         found = asyncio.run(measure(bootstrap, peers, given.turns, messages))
     made = figures(found)
