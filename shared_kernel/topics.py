@@ -8,6 +8,7 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
 from groupbuy.inventory.v1.inbox_pb2 import AllowanceInput, StockInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.orders.v1.outcomes_pb2 import OrderOutcome
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import RegistryRecord
@@ -80,10 +81,13 @@ REGISTRY = TopicSpec(
     followers=("groups", "orders", "payments", "inventory"),
 )
 
+# The last word about each order, for other systems. No process of ours reads it.
+OUTCOMES = TopicSpec("orders.outcome.v1", OrderOutcome, "group", "orders", (), FOR_EVER, public=True)
+
 INVENTORY = (STOCK_INBOX, STOCK_LOG, ALLOWANCE_INBOX, ALLOWANCE_LOG)
 #: Consumer groups of installations with the inventory service. Elsewhere nobody joins them.
 OF_INVENTORY = frozenset({GROUPS_ROUTER, INVENTORY_ROUTER, INVENTORY_STOCK_DECIDER, INVENTORY_ALLOWANCE_DECIDER})
-BUSINESS = (ORDERS, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG, *INVENTORY)
+BUSINESS = (ORDERS, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG, *INVENTORY, OUTCOMES)
 ALL = (*with_dead_letters(BUSINESS), REGISTRY)
 
 

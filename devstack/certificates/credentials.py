@@ -19,6 +19,8 @@ from devstack.supervision import private_files
 OPS = "ops"
 #: Kafka users that have ACLs only while an operator uses them: see eventlog/admin/acls.py.
 PROVISION, REDRIVE = "provision", "redrive"
+#: The Kafka user of other systems, which reads the public topics.
+READER = "reader"
 #: The identity that makes health checks.
 MONITOR = "monitor"
 _OPERATOR = "operator"
@@ -43,7 +45,7 @@ class Credentials:
         if kept.exists():
             self.kafka = Secured(self.issued["kafka"], json.loads(kept.read_text(encoding="utf-8")))
         else:
-            self.kafka = Secured.generate(self.issued["kafka"], (*SERVICES, INVENTORY, OPS, PROVISION, REDRIVE))
+            self.kafka = Secured.generate(self.issued["kafka"], (*SERVICES, INVENTORY, OPS, READER, PROVISION, REDRIVE))
             _keep(kept, json.dumps(dict(self.kafka.passwords)))
         variables = self.environment(OPS)
         _keep(self.ops_file, "".join(f"{name}={value}\n" for name, value in variables.items()))

@@ -63,6 +63,8 @@ OPS = "ops"
 PROVISIONER = "provision"
 #: Writes dead letters back to their source topics. Its rights are granted only while such a command runs.
 REDRIVER = "redrive"
+#: Other systems. They read the public topics, in consumer groups whose names begin with this one's and a dot.
+READER = "reader"
 _CLUSTER = "kafka-cluster"
 _ANY, _ALLOW, _MATCH_ANY, _LITERAL, _PREFIXED = 1, 3, 1, 3, 4
 
@@ -91,6 +93,10 @@ def grants(
             found.add(_topic(OPS, topic, one))
     for service in services:
         found.add(Grant(service, Resource.GROUP, f"{group_prefix}{service}.", Operation.READ, prefixed=True))
+    public = [topic for topic in topics if topic.public]
+    found |= {_topic(READER, topic, one) for topic in public for one in (Operation.READ, Operation.DESCRIBE)}
+    if public:
+        found.add(Grant(READER, Resource.GROUP, f"{READER}.", Operation.READ, prefixed=True))
     found.add(Grant(OPS, Resource.GROUP, group_prefix, Operation.DESCRIBE, prefixed=True))
     # DESCRIBE_CONFIGS: a check reads the broker's setting `offsets.retention.minutes`.
     found |= {Grant(OPS, Resource.CLUSTER, _CLUSTER, one) for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS)}

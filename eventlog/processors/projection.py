@@ -116,7 +116,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
             if held is not None:
                 for topic in self._sources:
                     # `handle` sends those from `start` on.
-                    start = self.app.consumer.start_of(TP(topic, partition)) or 0
+                    start = max(self.app.consumer.start_of(TP(topic, partition)) or 0, held.opened_at.get(topic, 0))
                     unsent = [one for one in held.undelivered(topic) if one.offset < start]
                     unacknowledged = [*unacknowledged, *await self._send_dead_letters(held, topic, unsent)]
         while unacknowledged and epoch == self.epoch:

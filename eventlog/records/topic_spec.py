@@ -34,6 +34,8 @@ class TopicSpec:
     compacted: bool = False
     #: Services that read all of the topic without a consumer group. The writer need not be named.
     followers: tuple[str, ...] = ()
+    #: Whether other systems may read it, as the principal `reader`.
+    public: bool = False
 
     @property
     def type_name(self) -> str:

@@ -101,6 +101,8 @@ class ProjectionStore(Ownership, Generic[S]):
         self.spoiled = False
         sources = database.position.sources
         self.positions: dict[str, int] = {topic: one.next_offset for topic, one in sources.items()}
+        #: Positions when it was taken over. A processor may read earlier records again, which are not folded again.
+        self.opened_at: dict[str, int] = {}
         self._digests: dict[str, bytes] = {topic: one.digest for topic, one in sources.items()}
         #: Value of the last folded record, if its digest is not computed yet.
         self._last: dict[str, bytes] = {}
@@ -128,7 +130,8 @@ class ProjectionStore(Ownership, Generic[S]):
             if at:
                 log.warning("%s-%s: records from %s to %s were deleted before they were folded", *tp, at, begin)
             self._begins_at(tp.topic, begin)
-        return self.positions.get(tp.topic, begin)
+        at = self.opened_at[tp.topic] = self.positions.get(tp.topic, begin)
+        return at
 
     def _begins_at(self, topic: str, offset: int) -> None:
         self.positions[topic] = offset

@@ -27,7 +27,13 @@ def build(settings: OrdersSettings) -> ServiceSpec:
     publisher = publisher_of(settings)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     projection = OrdersProjection(
-        topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
+        topics.ORDERS_PROJECTION,
+        topics.ORDERS,
+        topics.GROUP_LOG,
+        topics.PAYMENT_LOG,
+        settings.service,
+        connection,
+        outcomes=topics.OUTCOMES if settings.outcomes else None,
     )
     replicas = router_of(settings, SERVICE, projection)
     keys = keys_of(settings.link_keys)

@@ -29,3 +29,6 @@ class OrdersSettings(ServiceSettings):
     #: Payment providers of this installation, of simulated, stripe and wechat, separated by commas. Orders with payment
     #: methods of other providers are refused. The simulated one moves no money.
     providers: ProviderNames = DEFAULT_PROVIDERS
+    #: Whether the outcome of each order is written to orders.outcome.v1, for other systems, from the committed offsets
+    #: on. All processes of the service need the same value.
+    outcomes: bool = False

@@ -30,9 +30,13 @@ pytestmark = pytest.mark.timeout(300)
 
 SERVICES = ("orders", "groups", "payments", "inventory")
 TEMPORARY = ("redrive", "provision")
-PRINCIPALS = (*SERVICES, "ops", *TEMPORARY)
+PRINCIPALS = (*SERVICES, "ops", "reader", *TEMPORARY)
 TOPICS = [spec.name for spec in ALL]
-GROUPS = sorted({reader for spec in ALL for reader in spec.readers} | {"groupbuy.ops.redrive", "groupbuy.other"})
+#: A consumer group of another system.
+OUTSIDE = "reader.finance"
+OURS = {reader for spec in ALL for reader in spec.readers} | {"groupbuy.ops.redrive", "groupbuy.other"}
+GROUPS = sorted(OURS | {OUTSIDE})
+OUTCOMES = "orders.outcome.v1"
 INBOXES, LOGS = ("groups.inbox.v1", "payments.inbox.v1"), ("groups.group.v1", "payments.payment.v1")
 DLQ = [name for name in TOPICS if name.endswith(".dlq")]
 REGISTRY = "groupbuy.registry.v1"
@@ -42,7 +46,7 @@ INVENTORY = {*INVENTORY_LOGS, "inventory.stock-inbox.v1", "inventory.allowance-i
 SOURCES = {"orders.order.v1", *LOGS, *INVENTORY_LOGS}
 
 WRITES = {
-    "orders": {"orders.order.v1", *(name for name in DLQ if name.endswith(".orders.dlq"))},
+    "orders": {"orders.order.v1", OUTCOMES, *(name for name in DLQ if name.endswith(".orders.dlq"))},
     "groups": {
         "groups.campaign.v1",
         "groups.inbox.v1",
@@ -56,20 +60,22 @@ WRITES = {
     },
     "inventory": {*INVENTORY, *(name for name in DLQ if name.endswith(".inventory.dlq"))},
     "ops": {REGISTRY},
+    "reader": set(),
     "redrive": {*SOURCES, REGISTRY},
     "provision": {REGISTRY},
 }
 READS = {
-    "orders": {"orders.order.v1", "groups.campaign.v1", *LOGS, REGISTRY},
+    "orders": {"orders.order.v1", OUTCOMES, "groups.campaign.v1", *LOGS, REGISTRY},
     "groups": {"orders.order.v1", "groups.campaign.v1", "groups.inbox.v1", *LOGS, *INVENTORY_LOGS, REGISTRY},
     "payments": {"payments.inbox.v1", *LOGS, REGISTRY},
     "inventory": {*INVENTORY, "groups.group.v1", REGISTRY},
     "ops": set(TOPICS),
+    "reader": {OUTCOMES},
     "redrive": {*DLQ, *SOURCES, REGISTRY},
     "provision": set(TOPICS),
 }
 COMMITS = {name: {group for group in GROUPS if group.startswith(f"groupbuy.{name}.")} for name in SERVICES}
-COMMITS |= {"ops": set(), "redrive": set(), "provision": set(GROUPS)}
+COMMITS |= {"ops": set(), "reader": {OUTSIDE}, "redrive": set(), "provision": OURS}
 
 
 #: Seconds after which a request that the client retries for ever counts as refused.

@@ -80,6 +80,9 @@ class OrdersFold:
             if kind == "opened":
                 _opened(state, event.opened)
             elif kind == "completed":
+                state.leader = event.completed.leader_order
+                state.members = len(event.completed.orders)
+                state.house_filled = event.completed.house_filled
                 for name in event.completed.orders:
                     order = state.order(name)
                     seat.completed(order, event.completed.unit_price_minor, decision.time_ms)
@@ -112,6 +115,7 @@ def _opened(state: GroupOrders, opened: GroupOpened) -> None:
     state.campaign = intern(opened.terms.campaign)
     state.currency = intern(opened.terms.currency)
     state.solo = opened.terms.solo
+    state.product = intern(opened.terms.product)
 
 
 def _follow(chain: Chain, decision: Any, value: bytes, subject: str) -> tuple[Chain, list[str]] | None:

@@ -104,6 +104,18 @@ class Money(msgspec.Struct, array_like=True, gc=False):
         return ORDER_DISPUTE_STATE_UNSPECIFIED
 
 
+class SoldRefund(msgspec.Struct, array_like=True, gc=False):
+    """A refund of the charge, or its reversal, as the payments log has it."""
+
+    refund: str
+    attempt: int
+    amount_minor: int
+    time_ms: int
+    reversed: bool = False
+    #: Whether nothing of the charge was left.
+    whole: bool = False
+
+
 class OrderView(msgspec.Struct, array_like=True, gc=False):
     """One order. Times are the log's, in milliseconds since the epoch."""
 
@@ -135,6 +147,10 @@ class OrderView(msgspec.Struct, array_like=True, gc=False):
     changes: int = 0
     #: Creation time under which the list of its customer has it; 0 if the list does not have it yet.
     listed_ms: int = 0
+    #: The encoded Invitation of its share link; empty if it came without one.
+    invitation: bytes = b""
+    #: Refunds and their reversals, in the order of the payments log; None if there were none.
+    refunds: list[SoldRefund] | None = None
 
     @property
     def known(self) -> bool:
@@ -229,6 +245,12 @@ class GroupOrders(msgspec.Struct, array_like=True):
     payments: Chain = START
     #: Orders whose entry in the list of their customer has to change. Always empty on disk.
     unlisted: tuple[str, ...] = ()
+    #: Id of the product, by the frozen terms; empty until the group is open.
+    product: str = ""
+    #: Order of the leader at the completion, number of members, and whether the group completed virtually.
+    leader: str = ""
+    members: int = 0
+    house_filled: bool = False
 
     def find(self, order: str) -> OrderView | None:
         """An order, or None if neither its fact nor a decision about its seat was read."""

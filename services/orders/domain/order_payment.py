@@ -31,10 +31,12 @@ from groupbuy.payments.v1.decisions_pb2 import (
     Voided,
 )
 
-from services.orders.domain.model import Debt, Money, OrderDispute, OrderView
+from services.orders.domain.model import Debt, Money, OrderDispute, OrderView, SoldRefund
 
 #: Operations that take or hold a shopper's money.
 _AUTHORISING = frozenset({OPERATION_AUTHORISE, OPERATION_SALE})
+#: Events of refunds. Those without the id of a refund return funds that nobody was charged.
+_REFUNDS = frozenset({"refunded", "refund_reversed"})
 
 
 def fold(order: OrderView, kind: str, event: Any, time_ms: int) -> None:
@@ -45,6 +47,11 @@ def fold(order: OrderView, kind: str, event: Any, time_ms: int) -> None:
     if RULES[kind](money, event):
         order.changes += 1
         order.update_times(time_ms)
+    if kind in _REFUNDS and event.refund:
+        reversed_ = kind == "refund_reversed"
+        whole = not reversed_ and money.refunded_minor >= money.captured_minor
+        refund = SoldRefund(event.refund, event.attempt, event.amount_minor, time_ms, reversed_, whole)
+        order.refunds = [*(order.refunds or ()), refund]
 
 
 def _action_required(money: Money, event: ActionRequired) -> bool:

@@ -88,6 +88,8 @@ def _decide_seat(
         order.quantity = event.quantity
     if isinstance(event, SeatReserved):
         order.currency = intern(event.currency)
+        if event.HasField("invitation"):
+            order.invitation = event.invitation.SerializeToString()
     return True
 
 

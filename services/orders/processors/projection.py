@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from sys import intern
 from typing import Any
 
+from faust.types import TP
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from eventlog.processors.base import Connection
+from eventlog.consuming.start_policy import StartPolicy
+from eventlog.processors.base import Batch, Connection
 from eventlog.processors.projection import Index, Projection
+from eventlog.producing.batch_output import Output
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.packed import Packed
 from eventlog.records.topic_spec import TopicSpec
+from eventlog.runtime.time_slice import TimeSlice
 from services.orders.domain.fold import HistoryBroken, OrdersFold
 from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import ListEntry, customers_page, group_of_order, update_list
+from services.orders.processors.outcomes import OutcomeMapper
 
 #: Changes with the format of kept states; a new stamp makes the first start refold the logs.
-STAMP = "orders-3"
+STAMP = "orders-4"
 
 
 class OrderProjectionRules:
@@ -89,7 +95,12 @@ def _check_group(group: str, state: GroupOrders) -> None:
 
 
 class OrdersProjection(Projection[GroupOrders]):
-    """The orders by group and by customer."""
+    """The orders by group and by customer. It also writes their outcomes for other systems, if it is told where to.
+
+    An input offset is committed after its outcomes are acknowledged, and a start reads on from the committed offset.
+    The fold passes over records that it has, and their outcomes are written again: none is lost, and a repeat has the
+    same id.
+    """
 
     def __init__(
         self,
@@ -99,9 +110,54 @@ class OrdersProjection(Projection[GroupOrders]):
         payments: TopicSpec,
         service: str,
         connection: Connection,
+        *,
+        outcomes: TopicSpec | None = None,
     ) -> None:
         rules = OrderProjectionRules(orders.name, groups.name, payments.name)
+        self._outcomes = OutcomeMapper(groups.name, payments.name) if outcomes is not None else None
+        self._outcome_topic = "" if outcomes is None else outcomes.name
         super().__init__(group, (orders, groups, payments), service, rules, connection)
+
+    @property
+    def start_policy(self) -> StartPolicy:  # type: ignore[override]
+        """See DiskProcessor. With outcomes: the committed offset, if it is before the position of the fold."""
+        of_fold = super().start_policy
+        if self._outcomes is None:
+            return of_fold
+
+        async def start(tp: TP, committed: int | None, begin: int, end: int) -> int:
+            found: Any = of_fold(tp, committed, begin, end)
+            position: int = await found
+            return min(position, max(committed or 0, begin))
+
+        return start
+
+    async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
+        """See Projection. Writes the outcomes of what is folded."""
+        written = await super().handle(batch)
+        mapper = self._outcomes
+        if written is None or mapper is None or not mapper.concerns(batch.topic):
+            return written
+        held = self.held_for(batch)
+        if held is None:
+            return None
+        output = Output(self.producer, self._outcome_topic, batch.partition)
+        slices = TimeSlice()
+        acknowledged = list(written)
+        folded = held.positions.get(batch.topic, 0)
+        for record in batch.records:
+            if record.offset >= folded:
+                # Quarantined: it is read again.
+                break
+            state = held.get((record.key or b"").decode(errors="replace"))
+            for outcome in () if state is None else mapper.outcomes(batch.topic, state, record):
+                output.append(record.key, outcome.SerializeToString(), mapper.headers(outcome))
+            if slices.expired():
+                acknowledged += await output.send(full=True)
+                await slices.yield_to_loop()
+                if batch.epoch != self.epoch:
+                    return None
+        return [*acknowledged, *await output.send()]
 
     def of_customer(self, customer: str, partition: int, after: tuple[int, str] | None, limit: int) -> list[ListEntry]:
         """At most `limit` of a customer's orders in a partition, by their sort keys. Raises NotReady."""

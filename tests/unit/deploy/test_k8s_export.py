@@ -72,7 +72,14 @@ def test_users_have_exactly_the_rights_that_acls_check_wants() -> None:
     assert granted(permanent) == set(grants(ALL, GROUP_PREFIX))
     temporary = [*parsed("components/topics-job/user.yaml"), *parsed("temporary/redrive-user.yaml")]
     assert granted([*permanent, *temporary]) == set(grants(ALL, GROUP_PREFIX, redrive=True, provision=True))
-    assert [one["metadata"]["name"] for one in permanent] == ["groups", "inventory", "ops", "orders", "payments"]
+    assert [one["metadata"]["name"] for one in permanent] == [
+        "groups",
+        "inventory",
+        "ops",
+        "orders",
+        "payments",
+        "reader",
+    ]
 
 
 def test_each_identity_has_a_certificate_and_servers_have_their_dns_name() -> None:
