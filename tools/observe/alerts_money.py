@@ -91,8 +91,7 @@ MONEY = Group(
             severity=Severity.WARNING,
             expr="sum by (currency) (groupbuy_suspense_minor) > THRESHOLD",
             threshold=0,
-            measured="Unexpected funds are returned an hour after they arrive; a refund takes one provider call, less than "
-            "1 s.",
+            measured="Unexpected funds are returned after an hour; a refund takes one provider call, less than 1 s.",
             for_s=5_400,
             summary="{{ $value }} minor units of {{ $labels.currency }} belong to no order",
             impact="Money of somebody lies on our account.",
