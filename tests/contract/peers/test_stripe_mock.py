@@ -35,6 +35,7 @@ REQUESTS = {
     d.OPERATION_CAPTURE: {("POST", "/v1/payment_intents/*/capture")},
     d.OPERATION_VOID: {("POST", "/v1/payment_intents/*/cancel")},
     d.OPERATION_REFUND: {("POST", "/v1/refunds")},
+    d.OPERATION_CHECK: {("GET", "/v1/payment_intents/*")},
 }
 LOOK_UPS = {
     d.OPERATION_AUTHORISE: {("GET", "/v1/payment_intents/search"), ("GET", "/v1/payment_intents/*")},
@@ -42,6 +43,7 @@ LOOK_UPS = {
     d.OPERATION_CAPTURE: {("GET", "/v1/payment_intents/*")},
     d.OPERATION_VOID: {("GET", "/v1/payment_intents/*")},
     d.OPERATION_REFUND: {("GET", "/v1/refunds")},
+    d.OPERATION_CHECK: {("GET", "/v1/payment_intents/*")},
 }
 
 
