@@ -38,6 +38,8 @@ class Operators:
         self.refused: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self._tries: Counter[str] = Counter()
+        #: Whether an unexpected charge is kept, by issue.
+        self._keeps: dict[str, bool] = {}
 
     async def issues(self, *kinds: int) -> list[pb.Issue]:
         """All open issues."""
@@ -93,7 +95,7 @@ class Operators:
                     retry = pb.RetryCallRequest(operation=OPERATION_REFUND, **common)
                     await self.repair(ALICE, "RetryCall", retry, "the customer asks for the money")
             case pb.ISSUE_KIND_SUSPENSE:
-                if len(self._tries) % KEPT == 0 and "taken" in issue.reason:
+                if "taken" in issue.reason and self._keeps.setdefault(name, len(self._keeps) % KEPT == 0):
                     keep = pb.KeepSuspenseRequest(hold=issue.hold, **common)
                     await self.repair(ALICE, "KeepSuspense", keep, "sold by telephone")
                 else:

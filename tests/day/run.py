@@ -49,7 +49,7 @@ from tests.day.errors import DayFailed
 from tests.day.operator import Operators
 from tests.day.provider import OURS, REFUNDS, Provider
 from tests.day.settlement import StuckSettlement
-from tests.day.support import refund_some, statement_findings
+from tests.day.support import payouts_of, refund_some, statement_findings
 
 ORDERS, DISPUTES, BY_HAND, ELSEWHERE, REFUNDED = 2_000, 20, 30, 40, 120
 PARTITIONS = 4
@@ -157,7 +157,8 @@ class Day:
         statement = await self._provider.statement()
         balance = await self._provider.balance()
         books = await read_books(self._stack.kafka)
-        given = Statement(money_only=False, entries={one.hold: one for one in statement})
+        entries = {one.hold: one for one in statement}
+        given = Statement(money_only=False, entries=entries, payouts=payouts_of(balance, entries))
         report = await audit(self._stack.kafka, None, settled=True, acknowledged=played.acknowledged, given=given)
         owed = sorted(books.unattended)
         unexplained = books.unexplained(statement)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -43,6 +44,15 @@ async def refund_some(payments: grpc.aio.Channel, kept: Iterable[StatementEntry]
         return True
 
     return sum(await asyncio.gather(*map(refund, entries)))
+
+
+def payouts_of(balance: Iterable[BalanceTransaction], holds: Collection[str]) -> dict[tuple[str, str], int]:
+    """The shares of holds in payouts, by payout and currency, in minor units."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one in balance:
+        if one.kind != BALANCE_KIND_PAYOUT and one.payout and one.hold in holds:
+            found[one.payout, one.currency] += one.amount_minor - one.fee_minor
+    return dict(found)
 
 
 def statement_findings(

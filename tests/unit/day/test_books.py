@@ -19,7 +19,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import (
 from services.payments.ledger.journal import Entry, Posting
 from services.payments.ledger.posting_rules import Account, OpenAmounts, postings_of
 from tests.day.books import Books, dispute_fee, life_recorded, repairs_recorded
-from tests.day.support import statement_findings
+from tests.day.support import payouts_of, statement_findings
 
 GROUP, ORDER, HOLD = "g", "o", "h"
 MONEY: dict[str, Any] = {"order": ORDER, "hold": HOLD, "currency": "CNY"}
@@ -117,6 +117,18 @@ def test_findings_are_the_fees_and_the_shares_of_payouts() -> None:
         ("fee", 3),
         ("paid_out", 77),
     ]
+
+
+def test_payouts_are_the_shares_of_our_holds() -> None:
+    share: dict[str, Any] = {"kind": BALANCE_KIND_CHARGE, "currency": "CNY", "payout": "p"}
+    made = [
+        BalanceTransaction(hold=HOLD, amount_minor=80, fee_minor=3, **share),
+        BalanceTransaction(hold=HOLD, amount_minor=-10, **share),
+        BalanceTransaction(hold="theirs", amount_minor=9, **share),
+        BalanceTransaction(kind=BALANCE_KIND_CHARGE, hold=HOLD, currency="CNY", amount_minor=5),
+        BalanceTransaction(kind=BALANCE_KIND_PAYOUT, currency="CNY", amount_minor=-76, payout="p"),
+    ]
+    assert payouts_of(made, {HOLD}) == {("p", "CNY"): 67}
 
 
 def test_every_dispute_and_every_operation_by_hand_has_to_be_in_the_log_once() -> None:
