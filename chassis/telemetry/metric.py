@@ -58,7 +58,7 @@ LABELS: dict[str, str] = {
     "invariant": "numbers of the audit's invariants",
     "kind": "unary, stream, operation",
     "older_than": "0, 1h, 1d, 5d",
-    "operation": "authorise, sale, capture, void, refund",
+    "operation": "authorise, sale, capture, void, refund, check",
     "outcome": "decided, repeat, nothing, faulted",
     "provider": "simulated, stripe, wechat, unknown",
     "python": "version of the interpreter",

@@ -7,7 +7,7 @@ from eventlog.runtime.counters import PUBLISH_S, RECOVERY_S
 
 _CALL_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _PAUSE_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5)
-_PROVIDER_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_PROVIDER_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _GROUP = ("consumer_group",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from eventlog.core.aggregate import Aggregate, decide
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.domain.pricing import kept_price_cost
-from services.groups.domain.terms import Terms, terms_of
+from services.groups.domain.terms import Terms, UnknownRules, terms_of
 
 #: Returns the campaign with the changed terms.
 Change = Callable[[Campaign], Campaign]
@@ -68,7 +69,9 @@ class Outcome:
         """Counts one event of a group. `quantities`: the pieces of each seat, by order."""
         body = event.WhichOneof("body") or ""
         if body == "opened":
-            self.terms = terms_of(event.opened.terms.SerializeToString())
+            # A forged record may have rules that no build knows. Without terms the cost of kept prices is not counted.
+            with suppress(UnknownRules):
+                self.terms = terms_of(event.opened.terms.SerializeToString())
         elif body == "completed":
             self.unit_price_minor = event.completed.unit_price_minor
         elif body == "settled" and event.settled.declined and self.terms is not None:

@@ -52,7 +52,11 @@ INVENTORY: tuple[Mutant, ...] = (
     mutant(
         "sold_returned",
         "charged pieces are given back",
-        (group_evolve._end_settlement, "if status is _SETTLED:", "if False:"),
+        (
+            group_evolve._end_settlement,
+            "if status is _SETTLED:\n            supply.sold",
+            "if False:\n            supply.sold",
+        ),
     ),
     mutant(
         "return_more_than_leased",

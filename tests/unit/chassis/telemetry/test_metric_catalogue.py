@@ -156,7 +156,7 @@ async def test_label_values_belong_to_closed_sets(text: str) -> None:
         "consumer_group": lambda value: value in {reader for topic in topics.ALL for reader in topic.readers},
         "topic": lambda value: value in {topic.name for topic in topics.ALL},
         "provider": lambda value: value in {*PROVIDERS, "unknown"},
-        "operation": lambda value: value in {"authorise", "sale", "capture", "void", "refund"},
+        "operation": lambda value: value in {"authorise", "sale", "capture", "void", "refund", "check"},
         "outcome": lambda value: value in {"decided", "repeat", "nothing", "faulted"},
         "kind": lambda value: value in {"unary", "stream", "operation"},
     }
