@@ -60,8 +60,8 @@ def _channel(stack: ComposeStack, service: str, caller: str, callers: Path | Non
     return grpc.aio.secure_channel(target, credentials, options=expecting(service, TRUST_DOMAIN))
 
 
-def throughput(stack: ComposeStack) -> dict[str, Any]:
-    """Settled orders per second of a closed-loop load. Every order has to settle."""
+def throughput(stack: ComposeStack, orders: int) -> dict[str, Any]:
+    """Settled orders per second of a closed-loop load of about so many orders, which all have to settle."""
     with Client(groups=stack.address("groups")) as shop:
         campaign = shop.create_campaign(
             product="mug",
@@ -72,13 +72,14 @@ def throughput(stack: ComposeStack) -> dict[str, Any]:
             window=timedelta(seconds=WINDOW_S),
             hold_window=timedelta(seconds=WINDOW_S),
         )
-    return asyncio.run(_Load(stack, campaign.name).run())
+    return asyncio.run(_Load(stack, campaign.name, -(-orders // GROUP) * GROUP).run())
 
 
 class _Load:
     """Groups of ten on one stream: a leader, and its friends once the leader's order is accepted."""
 
-    def __init__(self, stack: ComposeStack, campaign: str) -> None:
+    def __init__(self, stack: ComposeStack, campaign: str, orders: int) -> None:
+        self._orders = orders
         self._logs = Logs(stack.address("kafka"), PARTITIONS)
         self._target = stack.address("orders")
         self._campaign = campaign
@@ -104,7 +105,7 @@ class _Load:
                 await self._wait_settled()
         except TimeoutError as error:
             raise evening.EveningFailed(
-                f"{self._settled} of {LOAD_ORDERS} orders settled within {LOAD_S:.0f} s, {self._accepted} accepted, "
+                f"{self._settled} of {self._orders} orders settled within {LOAD_S:.0f} s, {self._accepted} accepted, "
                 f"{self._refused} refused, ended otherwise: {dict(self._logs.ended)}"
             ) from error
         finally:
@@ -131,9 +132,9 @@ class _Load:
                         self._due.extend(order(self._campaign, group) for _ in range(GROUP - 1))
 
     async def _requests(self) -> AsyncIterator[PlaceOrdersRequest]:
-        while self._accepted < LOAD_ORDERS:
+        while self._accepted < self._orders:
             some = [self._due.popleft() for _ in range(min(len(self._due), MAX_MESSAGE))]
-            if not some and self._opened < LOAD_ORDERS and self._opened - self._settled < MAX_UNSETTLED:
+            if not some and self._opened < self._orders and self._opened - self._settled < MAX_UNSETTLED:
                 self._opened += GROUP
                 some = [order(self._campaign)]
             if some:
@@ -143,5 +144,5 @@ class _Load:
                 await asyncio.sleep(0.01)
 
     async def _wait_settled(self) -> None:
-        while self._settled < LOAD_ORDERS:  # noqa: ASYNC110 - the reader of the logs knows no events
+        while self._settled < self._orders:  # noqa: ASYNC110 - the reader of the logs knows no events
             await asyncio.sleep(0.05)
