@@ -72,7 +72,12 @@ def throughput(stack: ComposeStack, orders: int) -> dict[str, Any]:
             window=timedelta(seconds=WINDOW_S),
             hold_window=timedelta(seconds=WINDOW_S),
         )
-    return asyncio.run(_Load(stack, campaign.name, -(-orders // GROUP) * GROUP).run())
+
+    async def measured() -> dict[str, Any]:
+        # The reader of the logs has to be made on the loop.
+        return await _Load(stack, campaign.name, -(-orders // GROUP) * GROUP).run()
+
+    return asyncio.run(measured())
 
 
 class _Load:
