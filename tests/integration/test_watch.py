@@ -152,7 +152,7 @@ def test_watch_goes_on_after_a_restart_with_equal_figures(shop: Shop, watch: Wat
     lines = watch.page("/metrics").splitlines()
     assert len(lines) < 500
     differences = [one for one in lines if one.startswith("groupbuy_audit_differences{")]
-    assert len(differences) == 18
+    assert len(differences) == 22
     assert all(one.endswith(" 0.0") for one in differences)
     settled = watch.metric(SETTLED)
 
