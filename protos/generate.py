@@ -136,7 +136,7 @@ def main() -> None:
     broken = "" if accepted or not DESCRIPTORS.exists() else breaking()
     if broken:
         raise SystemExit(f"{broken}\nThis breaks the contract. If that is meant: `make proto BREAKING=1`.")
-    with tempfile.TemporaryDirectory(dir=ROOT, prefix=".gen-") as name:
+    with tempfile.TemporaryDirectory() as name:
         fresh, described = Path(name) / "gen", Path(name) / DESCRIPTORS.name
         fresh.mkdir()
         generate(fresh)
