@@ -17,6 +17,7 @@ from services.payments.domain import domain
 from services.payments.domain.decide import Command
 from services.payments.domain.errors import Impossible
 from services.payments.domain.model import GroupPayments, Record
+from services.payments.domain.provider_calls import WITH_CALL
 from services.payments.domain.status import Status, status_and_call
 from services.payments.domain.transitions import INPUTS, SECOND_HOLD, STATES, events_after
 
@@ -34,16 +35,6 @@ _NAMES = {
 }
 _BODIES = {name: body for body, name in _NAMES.items()}
 _LEADS_TO = {row: [_BODIES[name] for name in found] for row, found in ROWS.items()}
-_WITH_CALL = frozenset(
-    {
-        "hold_requested",
-        "capture_requested",
-        "void_requested",
-        "refund_requested",
-        "call_retried",
-        "hold_check_requested",
-    }
-)
 _OF_THE_GROUP = frozenset({"seat_reserved", "settlement_requested", "release_requested"})
 
 
@@ -95,7 +86,7 @@ def _count_each(
             if kind == "rules_selected":
                 yield event
                 continue
-            seen.setdefault(body.call.order if kind in _WITH_CALL else body.order, []).append(kind)
+            seen.setdefault(body.call.order if kind in WITH_CALL else body.order, []).append(kind)
             yield event
     finally:
         for order, row in rows.items():

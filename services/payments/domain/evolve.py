@@ -17,6 +17,7 @@ from services.payments.domain.evolve_provider_life import FOLDS as PROVIDER_LIFE
 from services.payments.domain.evolve_provider_life import fold_action
 from services.payments.domain.evolve_refunds import FOLDS as REFUNDS
 from services.payments.domain.model import CHECK, GroupPayments, Intent, Payment, Record, reopened
+from services.payments.domain.provider_calls import WITH_CALL
 from services.payments.domain.provider_life import TimerKind, owed_key
 from services.payments.domain.rules_version import FIRST
 
@@ -38,7 +39,7 @@ def evolve(payments: GroupPayments, event: PaymentEvent) -> None:
     if kind == "operator_acted":
         fold_action(payments, body)
         return
-    order = body.call.order if kind in _WITH_CALL else body.order
+    order = body.call.order if kind in WITH_CALL else body.order
     payment = _open(payments.orders, order)
     _FOLDS[kind](payment, body)
     if kind == "call_deferred":
@@ -66,15 +67,4 @@ def _open(orders: dict[str, Record | Payment], order: str) -> Payment:
     return payment
 
 
-#: Events that hold a whole call, and the order in it.
-_WITH_CALL = frozenset(
-    {
-        "hold_requested",
-        "capture_requested",
-        "void_requested",
-        "refund_requested",
-        "call_retried",
-        "hold_check_requested",
-    }
-)
 _FOLDS: dict[str, Fold] = {**CALLS, **HOLDS, **REFUNDS, **PROVIDER_LIFE}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
-from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, ProviderCall
+from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, PaymentEvent, ProviderCall
 
 _OPERATION_NAMES = {
     pb.OPERATION_AUTHORISE: "authorise",
@@ -15,6 +15,12 @@ _OPERATION_NAMES = {
 }
 #: Operations that are calls.
 OPERATIONS = frozenset(_OPERATION_NAMES)
+#: Events that hold a whole call, and the order in it.
+WITH_CALL = frozenset(
+    kind.name
+    for kind in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields
+    if kind.message_type is not None and "call" in kind.message_type.fields_by_name
+)
 
 
 def idempotency_key(call: ProviderCall) -> str:
@@ -30,26 +36,12 @@ def calls_of(decision: PaymentDecision) -> list[ProviderCall]:
     """
     calls: dict[tuple[str, Operation.ValueType, int], ProviderCall] = {}
     for event in decision.events:
-        match event.WhichOneof("body"):
-            case "hold_requested":
-                call = event.hold_requested.call
-            case "capture_requested":
-                call = event.capture_requested.call
-            case "void_requested":
-                call = event.void_requested.call
-                if not call.hold:
-                    continue
-            case "refund_requested":
-                call = event.refund_requested.call
-            case "hold_check_requested":
-                call = event.hold_check_requested.call
-            case "call_retried":
-                call = event.call_retried.call
-            case "call_deferred" | "call_given_up" as kind:
-                deferred = getattr(event, kind)
-                calls.pop((deferred.order, deferred.operation, deferred.attempt), None)
-                continue
-            case _:
-                continue
-        calls[call.order, call.operation, call.attempt] = call
+        kind = event.WhichOneof("body")
+        if kind in WITH_CALL:
+            call = getattr(event, kind).call
+            if kind != "void_requested" or call.hold:
+                calls[call.order, call.operation, call.attempt] = call
+        elif kind in {"call_deferred", "call_given_up"}:
+            deferred = getattr(event, kind)
+            calls.pop((deferred.order, deferred.operation, deferred.attempt), None)
     return list(calls.values())
