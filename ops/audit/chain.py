@@ -5,7 +5,7 @@ Every record of a decision log passes the chain first. Only new versions are fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -35,11 +35,30 @@ class Decision(Sealed, Protocol):
     def events(self) -> Collection[Any]: ...  # noqa: D102
 
 
-def no_check(decision: Sealed, body: str | None) -> str:
+def _no_check(decision: Sealed, body: str | None) -> str:
     """The description of an event that no check knows."""
     return (
         f"version {decision.version} has an event of {f'type {body}' if body else 'unknown type'}, which no check knows"
     )
+
+
+def apply_events(
+    fold: Any,
+    handlers: Mapping[str, Callable[[Any, Any], None]],
+    decision: Sealed,
+    events: Collection[Any],
+    on_violation: OnViolation,
+) -> None:
+    """Calls the handler of each event of a decision with the fold and the event's message."""
+    for event in events:
+        body = event.WhichOneof("body")
+        handler = handlers.get(body) if body is not None else None
+        if handler is None or body is None:
+            on_violation(Invariant.VERSIONS, _no_check(decision, body))
+        else:
+            handler(fold, getattr(event, body))
+    if not events:
+        on_violation(Invariant.VERSIONS, f"version {decision.version} has no event")
 
 
 class Chain(Struct, array_like=True, gc=False):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 
-from ops.audit.chain import no_check
+from ops.audit.chain import apply_events
 from ops.audit.findings import Invariant
 from ops.audit.group.closing import completion_problems, expiry_problems
 from ops.audit.group.membership import GroupState
@@ -38,16 +38,7 @@ class GroupFold(Supplied):
         self._promoted = 0
         self._free = -1
         before = self.state
-        handlers = self._HANDLERS
-        for event in self._events:
-            body = event.WhichOneof("body")
-            handler = handlers.get(body) if body is not None else None
-            if handler is None or body is None:
-                self._violation(Invariant.VERSIONS, no_check(decision, body))
-            else:
-                handler(self, getattr(event, body))
-        if not self._events:
-            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
+        apply_events(self, self._HANDLERS, decision, self._events, self._violation)
         if self.state is GroupState.FORMING:
             self._check_forming()
         elif self.state is not before:

@@ -16,7 +16,7 @@ from groupbuy.payments.v1.decisions_pb2 import (
     PaymentDecision,
 )
 
-from ops.audit.chain import no_check
+from ops.audit.chain import apply_events
 from ops.audit.findings import Invariant
 from ops.audit.money.holds import Hold, Intent, Payment
 from ops.audit.money.provider_life import ProviderLife, call_name
@@ -41,17 +41,7 @@ class GroupPaymentsFold(ProviderLife):
         if self._reached or self._commands:
             self._reached.clear()
             self._commands.clear()
-        handlers = self._HANDLERS
-        events = decision.events[:]
-        for event in events:
-            body = event.WhichOneof("body")
-            handler = handlers.get(body) if body is not None else None
-            if handler is None or body is None:
-                self._violation(Invariant.VERSIONS, no_check(decision, body))
-            else:
-                handler(self, getattr(event, body))
-        if not events:
-            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
+        apply_events(self, self._HANDLERS, decision, decision.events[:], self._violation)
         if self._reversed:
             self._check_reversed()
             self._reversed.clear()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision
 from msgspec import Struct, field
 
-from ops.audit.chain import Chain, no_check
+from ops.audit.chain import Chain, apply_events
 from ops.audit.findings import Findings, Invariant
 
 
@@ -58,16 +58,7 @@ class AllowanceFold:
         if self.chain.trimmed:
             return True
         self._group = None
-        events = decision.events[:]
-        for event in events:
-            body = event.WhichOneof("body")
-            handler = self._HANDLERS.get(body) if body is not None else None
-            if handler is None or body is None:
-                self._violation(Invariant.VERSIONS, no_check(decision, body))
-            else:
-                handler(self, getattr(event, body))
-        if not events:
-            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
+        apply_events(self, self._HANDLERS, decision, decision.events[:], self._violation)
         return True
 
     def _violation(self, invariant: Invariant, what: str, order: str = "") -> None:

@@ -12,7 +12,7 @@ from groupbuy.inventory.v1 import decisions_pb2 as pb
 from groupbuy.inventory.v1.decisions_pb2 import StockDecision
 from msgspec import Struct, field
 
-from ops.audit.chain import Chain, no_check
+from ops.audit.chain import Chain, apply_events
 from ops.audit.findings import Findings, Invariant
 
 #: Groups in line that one decision may answer; the next decision continues.
@@ -94,16 +94,7 @@ class StockFold:
         self.books.time_ms = decision.time_ms
         self._heard = None
         self._served = 0
-        events = decision.events[:]
-        for event in events:
-            body = event.WhichOneof("body")
-            handler = self._HANDLERS.get(body) if body is not None else None
-            if handler is None or body is None:
-                self._violation(Invariant.VERSIONS, no_check(decision, body))
-            else:
-                handler(self, getattr(event, body))
-        if not events:
-            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
+        apply_events(self, self._HANDLERS, decision, decision.events[:], self._violation)
         heard = self._heard
         if heard is not None and self.heard is not None:
             heard.known = heard.group in self.books.line or heard.group in self.books.leases
