@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.simulation.world.broker import Record
@@ -23,16 +23,19 @@ def files() -> list[Path]:
     return sorted(FOLDER.glob("rules-*.jsonl.gz")) + sorted(FOLDER.glob("payments-rules-*.jsonl.gz"))
 
 
-def write(path: Path, histories: Iterable[tuple[int, Logs]]) -> None:
-    """Writes a new file. Raises FileExistsError where there is one."""
+def write(path: Path, record: Callable[[], Iterable[tuple[int, Logs]]]) -> None:
+    """Records histories into a new file. Exits where there is one."""
+    if path.exists():
+        raise SystemExit(f"{path.name} is there: golden logs are never written anew")
     lines = []
-    for seed, logs in histories:
+    for seed, logs in record():
         lines.append(json.dumps({"seed": seed}))
-        for record in (record for name in sorted(logs) for record in logs[name]):
-            key, value = (record.key or b"").decode(), base64.b64encode(record.value or b"").decode()
-            lines.append(json.dumps([record.topic, record.partition, record.offset, record.timestamp, key, value]))
+        for one in (one for name in sorted(logs) for one in logs[name]):
+            key, value = (one.key or b"").decode(), base64.b64encode(one.value or b"").decode()
+            lines.append(json.dumps([one.topic, one.partition, one.offset, one.timestamp, key, value]))
     with path.open("xb") as out:
         out.write(gzip.compress("\n".join(lines).encode(), mtime=0))
+    print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
 def read(path: Path) -> list[Logs]:
