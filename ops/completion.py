@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from shared_kernel.topics import ALL, INVENTORY, OUTCOMES
+from shared_kernel.topics import ALL, INVENTORY
 
 Complete = Callable[[str], list[str]]
 
@@ -16,12 +16,10 @@ def offering(values: Iterable[str]) -> Complete:
 
 
 topics = offering(spec.name for spec in ALL)
-#: Topics of which a record can be skipped, as in `ops.broker.skip`: those with a message that are not compacted,
-#: without the outcome log, which no service reads, and those of the inventory, which the command line does not fold.
+#: Topics of which a record can be skipped, as in `ops.broker.skip`: those with a message and a reader that are not
+#: compacted, without those of the inventory, which the command line does not fold.
 _foldable = (
-    spec
-    for spec in ALL
-    if spec not in INVENTORY and spec is not OUTCOMES and spec.message is not None and not spec.compacted
+    spec for spec in ALL if spec.readers and spec not in INVENTORY and spec.message is not None and not spec.compacted
 )
 skippable = offering(spec.name for spec in _foldable)
 dead_letter_topics = offering(spec.name for spec in ALL if spec.message is None)
