@@ -183,15 +183,10 @@ class Connections:
         return flooding
 
     def _apply_block(self) -> None:
-        for number in sorted(_numbers()):
-            with _duplicate(number) as one, suppress(OSError):
-                # The port's listening sockets; a duplicate shares their filter.
-                if (
-                    one is not None
-                    and one.family in {socket.AF_INET, socket.AF_INET6}
-                    and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                    and one.getsockname()[1] == self.port
-                ):
+        for _, one in self._sockets(_numbers()):
+            with suppress(OSError):
+                # A duplicate shares the filter of the listening socket.
+                if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     self._block.apply(one)
         log.warning("new connections of addresses are refused", addresses=self._block.blocked)
 
@@ -203,14 +198,21 @@ class Connections:
     def _all(self, numbers: Collection[int]) -> Iterator[tuple[tuple[str, int], int, socket.socket]]:
         """Connections to our port among these descriptors, in order: the peer's address and port, the descriptor, and
         a socket that is valid until the next item."""
+        for number, one in self._sockets(numbers):
+            with suppress(OSError):
+                address, port = one.getpeername()[:2]
+                yield (address.removeprefix("::ffff:"), port), number, one
+
+    def _sockets(self, numbers: Collection[int]) -> Iterator[tuple[int, socket.socket]]:
+        """Sockets of our port among these descriptors, in order. Each is valid until the next item."""
         for number in sorted(numbers):
-            with _duplicate(number) as one:
-                if one is None:
-                    continue
-                with suppress(OSError):
-                    if one.family in {socket.AF_INET, socket.AF_INET6} and one.getsockname()[1] == self.port:
-                        address, port = one.getpeername()[:2]
-                        yield (address.removeprefix("::ffff:"), port), number, one
+            with _duplicate(number) as one, suppress(OSError):
+                if (
+                    one is not None
+                    and one.family in {socket.AF_INET, socket.AF_INET6}
+                    and one.getsockname()[1] == self.port
+                ):
+                    yield number, one
 
 
 def _numbers() -> list[int]:
