@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
@@ -32,6 +31,7 @@ from console.pages.application import OperatorPages
 from console.settings import ConsoleSettings
 from console.share.application import SharePages
 from console.share.links import Links
+from console.web.connections import Connections, Listener
 from console.web.passwords import BadOperators, Operators
 from console.web.streams import Places
 from console.web.templates import environment
@@ -95,20 +95,20 @@ class Console:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-        runners: list[web.AppRunner] = []
+        listeners: list[Listener] = []
         with state_directory(self._settings.state_dir), self._metrics():
             processes = Processes(self._job, self._take, main=fold, decode=REPORT.decode)
             try:
-                await self._listen("console", self._settings.listen, self.pages.application(), runners)
+                await self._listen("console", self._settings.listen, self.pages.application(), listeners)
                 if self._settings.share_listen:
-                    await self._listen("share", self._settings.share_listen, self.share.application(), runners)
+                    await self._listen("share", self._settings.share_listen, self.share.application(), listeners)
                 log.info("pages for operators at http://%s", self.addresses["console"])
                 await self._until(stopped, processes)
             finally:
                 await self.pages.close()
                 await self.share.close()
                 await self._services.close()
-                await asyncio.gather(*(runner.cleanup() for runner in runners), return_exceptions=True)
+                await asyncio.gather(*(one.stop() for one in listeners), return_exceptions=True)
 
     async def _until(self, stopped: asyncio.Event, processes: Processes) -> None:
         work = (
@@ -130,19 +130,15 @@ class Console:
                 one.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _listen(
-        self, name: str, address: str, application: web.Application, runners: list[web.AppRunner]
-    ) -> None:
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_S, keepalive_timeout=30)
-        await runner.setup()
-        runners.append(runner)
+    async def _listen(self, name: str, address: str, application: web.Application, listeners: list[Listener]) -> None:
+        listener = Listener(application, Connections())
+        listeners.append(listener)
         host, port = host_and_port(address)
         try:
-            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+            bound = await listener.start(host, port, backlog=_BACKLOG, stop_s=_STOP_S)
         except OSError as error:
             raise Unusable(f"can't listen on {address}: {error.strerror or error}") from error
-        bound: Any = runner.addresses[0]
-        self.addresses[name] = f"{host}:{bound[1]}"
+        self.addresses[name] = f"{host}:{bound}"
 
     def _take(self, report: Report) -> None:
         self.board.take(report)

@@ -28,6 +28,7 @@ from console.web import security
 from console.web.assets import Asset
 from console.web.authentication import OPERATOR, authenticate, from_own_page
 from console.web.channel import Channel
+from console.web.connections import form_of
 from console.web.passwords import Operators
 from console.web.streams import Places, stream
 from console.web.templates import render
@@ -274,7 +275,7 @@ class OperatorPages:
             raise web.HTTPNotFound
         if not from_own_page(request):
             raise web.HTTPForbidden(text="the form is not from this console\n")
-        form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+        form = await form_of(request)
         try:
             if "token" in form:
                 after = await self._repairs.apply(name, form["token"], operator)

@@ -175,7 +175,7 @@ class SharePages:
             return await _nothing(request)
         channel = self._offers.get((found.group.name, self._texts(request).language))
         channel.follow()
-        return await stream(request, channel, self._places, security.NOTHING)
+        return await stream(request, channel, self._places, security.NOTHING, public=True)
 
     async def _picture(self, request: web.Request) -> web.StreamResponse:
         found = await self._links.resolve(request.match_info["token"])

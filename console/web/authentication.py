@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from contextvars import ContextVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from chassis.admission.rate_limit import RateLimit, TokenBucket
 from console.web.passwords import Operators
 
 #: The name of the operator of a request; empty without a file of operators.
 OPERATOR: ContextVar[str] = ContextVar("operator", default="")
 #: Passwords that are computed at a time: each takes 50 ms of a processor and 16 MB.
 _AT_ONCE = 2
+#: Passwords of one address that are computed, right and wrong ones: known right ones cost nothing.
+PER_ADDRESS = RateLimit(calls_per_second=1, burst=20)
+_MAX_ADDRESSES = 10_000
 
 
 def authenticate(operators: Operators | None) -> Middleware:
     """The middleware that names the operator of each request."""
     gate = asyncio.Semaphore(_AT_ONCE)
+    buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def wait_s(address: str) -> float:
+        bucket = buckets.setdefault(address, TokenBucket(PER_ADDRESS))
+        buckets.move_to_end(address)
+        if len(buckets) > _MAX_ADDRESSES:
+            buckets.popitem(last=False)
+        return bucket.take()
+
+    async def name_of(known: Operators, request: web.Request, header: str) -> str | None:
+        name = known.recent(header)
+        # A flood of wrong passwords delays nobody whose password is known.
+        if name is None and known.is_plausible(header):
+            if (seconds := wait_s(request.remote or "")) > 0:
+                raise web.HTTPTooManyRequests(
+                    headers={"Retry-After": str(int(seconds) + 1)}, text="too many passwords; retry later\n"
+                )
+            async with gate:
+                name = await asyncio.to_thread(known.name_of, header)
+        return name
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if operators is not None:
-            header = request.headers.get("Authorization", "")
-            name = None
-            if header and len(header) < 1_000:
-                async with gate:
-                    name = await asyncio.to_thread(operators.name_of, header)
+            name = await name_of(operators, request, request.headers.get("Authorization", ""))
             if name is None:
                 raise web.HTTPUnauthorized(
                     headers={"WWW-Authenticate": 'Basic realm="Groupbuy console", charset="UTF-8"'},
