@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
@@ -61,8 +62,10 @@ def _check_healthy(running: RunningStack) -> None:
         raise SystemExit(str(failure))
 
 
-def make_campaign(running: RunningStack, *, capacity: int = 10, window_s: int = 86_400, hold_s: int = 3_600) -> str:
-    """Creates a campaign with three tiers, and returns its name."""
+def make_campaign(
+    running: RunningStack, *, capacity: int = 10, window_s: int = 86_400, hold_s: int = 3_600, **more: Any
+) -> str:
+    """Creates a campaign with three tiers and `more` fields, and returns its name."""
     ladder = ((2, 8_900), (5, 7_900), (10, 6_900))
     offer = Campaign(
         product="mug",
@@ -72,6 +75,7 @@ def make_campaign(running: RunningStack, *, capacity: int = 10, window_s: int = 
         capacity=capacity,
         window=Duration(seconds=window_s),
         hold_window=Duration(seconds=hold_s),
+        **more,
     )
     request = CreateCampaignRequest(campaign=offer, campaign_id=f"b-{uuid4().hex[:12]}", request_id=str(uuid4()))
     return CampaignServiceStub(running.groups).CreateCampaign(request, timeout=CALL_S).name

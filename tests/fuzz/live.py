@@ -9,25 +9,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from groupbuy.inventory.v1.stocks_pb2 import CreateStockRequest, Stock
+from groupbuy.inventory.v1.stocks_pb2_grpc import StockServiceStub
 from groupbuy.orders.v1 import orders_pb2 as o
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 
 from bench.system import CALL_S, make_campaign, pids, system
 from chassis.rpc.channel_options import options
+from devstack.product import INVENTORY, WITH_INVENTORY
 from groupbuy_testing.running import RunningStack
 from ops.main import main as ops
 from tests.fuzz.calls import Failure, Method, Outcome, checked, methods
@@ -37,6 +42,8 @@ from tests.fuzz.worlds import WORLDS
 
 #: Deadlines in seconds: most suffice, some are too short, some are missing.
 DEADLINES_S = (*(2.0,) * 16, 0.002, None)
+#: Variants of each valid request, with other names.
+VARIANTS = 8
 #: Seconds for which a watch is read.
 WATCHED_S = 0.02
 #: Codes that gRPC itself answers without the contract's details: the deadline passed in the client, the request is
@@ -87,49 +94,119 @@ class LiveMethod:
         return Outcome(grpc.StatusCode.OK, "", answers)
 
 
-def known_of(running: RunningStack) -> dict[str, list[str]]:
-    """Names of real resources by the name of the field that accepts them."""
-    campaign = make_campaign(running, capacity=10)
-    orders = []
-    for number in range(20):
+class Names:
+    """Names of real resources, by kind."""
+
+    #: Patterns of the kinds' names.
+    KINDS: Mapping[str, re.Pattern[str]] = {
+        "payment": re.compile("groups/[^/]+/orders/[^/]+/payment"),
+        "order": re.compile("groups/[^/]+/orders/[^/]+"),
+        "group": re.compile("groups/[0-9a-f-]{36}"),
+        "campaign": re.compile("campaigns/[^/]+"),
+        "stock": re.compile("stocks/[^/]+"),
+    }
+
+    def __init__(self, campaigns: Sequence[str], orders: Sequence[o.Order], stocks: Sequence[str]) -> None:
+        self.orders = [order.name for order in orders]
+        self.groups = sorted({order.group for order in orders})
+        self.payments = [f"{order.name}/payment" for order in orders]
+        self.campaigns, self.stocks = list(campaigns), list(stocks)
+        self._of_kind = {
+            "payment": self.payments,
+            "order": self.orders,
+            "group": self.groups,
+            "campaign": self.campaigns,
+            "stock": self.stocks,
+        }
+
+    def known(self) -> dict[str, list[str]]:
+        """The names by the name of the field that accepts them."""
+        return {
+            "name": [*self.orders, *self.groups, *self.campaigns, *self.payments, *self.stocks],
+            "group": [*self.groups, ""],
+            "parent": [*self.groups, "groups/-"],
+            "campaign": self.campaigns,
+            "target": [*self.groups, *self.campaigns],
+            "stock": [*self.stocks, ""],
+            "customer": ["c0", "c1"],
+            "request_id": [str(uuid4()) for _ in range(4)],
+            "paths": ["window", "tiers", "capacity", "total", "display_name", "lease_divisor", "*", "name", "etag"],
+        }
+
+    def put_into(self, message: Any, chance: random.Random) -> None:
+        """Replaces every name in a message, at any depth, by a random real one of its kind."""
+        for field, value in message.ListFields():
+            if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+                for inner in value if field.is_repeated else (value,):
+                    self.put_into(inner, chance)
+            elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+                for kind, pattern in self.KINDS.items():
+                    if pattern.fullmatch(value):
+                        setattr(message, field.name, chance.choice(self._of_kind[kind]))
+                        break
+
+    def with_real_names(self, good: Iterable[Message], chance: random.Random) -> list[Message]:
+        """VARIANTS of each valid request, with real names."""
+        made = []
+        for one in good:
+            for _ in range(VARIANTS):
+                copy = type(one).FromString(one.SerializeToString())
+                self.put_into(copy, chance)
+                made.append(copy)
+        return made
+
+
+def prepare(running: RunningStack) -> Names:
+    """Makes a campaign with open groups, one whose group is charged, and one with stock and a limit per customer."""
+    with grpc.insecure_channel(running.endpoints[INVENTORY], options=list(options())) as channel:
+        create = CreateStockRequest(stock=Stock(display_name="Fuzz", total=1_000), request_id=str(uuid4()))
+        stock = StockServiceStub(channel).CreateStock(create, timeout=CALL_S).name
+    opened, filled = make_campaign(running, capacity=10), make_campaign(running, capacity=2)
+    limited = make_campaign(running, stock=stock, limit_per_customer=3)
+    stub = OrderServiceStub(running.orders)
+
+    def place(campaign: str, customer: str, group: str = "", wait: o.Wait.ValueType = o.WAIT_SEAT_DECIDED) -> o.Order:
         request = o.PlaceOrderRequest(
-            customer=f"c{number}",
+            customer=customer,
             campaign=campaign,
+            group=group,
             quantity=1,
             currency="CNY",
             max_unit_price_minor=9_900,
             payment_method="card_4111",
             request_id=str(uuid4()),
+            wait=wait,
         )
-        orders.append(OrderServiceStub(running.orders).PlaceOrder(request, timeout=CALL_S).order)
-    names, groups = [order.name for order in orders], [order.group for order in orders]
-    return {
-        "name": [*names, *groups, campaign, *(f"{name}/payment" for name in names)],
-        "group": [*groups, ""],
-        "parent": [*groups, "groups/-"],
-        "campaign": [campaign],
-        "target": [*groups, campaign],
-        "customer": ["c0", "c1"],
-        "request_id": [str(uuid4()) for _ in range(4)],
-    }
+        return stub.PlaceOrder(request, timeout=CALL_S).order
+
+    orders = [place(opened, f"c{number}") for number in range(15)]
+    orders += [place(limited, f"c{number % 2}") for number in range(4)]
+    for number in range(5):
+        leader = place(filled, f"c{number}")
+        orders += [leader, place(filled, f"d{number}", leader.group, o.WAIT_FINAL)]
+    return Names((opened, filled, limited), orders, (stock,))
 
 
 async def fuzz(
-    endpoint: str, method: Method, known: Mapping[str, Sequence[str]], good: Sequence[Any], requests: int, seed: int
+    endpoint: str, method: Method, names: Names, good: Sequence[Message], given: argparse.Namespace
 ) -> Result:
-    """Sends `requests` requests to one RPC of a running service."""
+    """Sends the requests to one RPC of a running service, until their number or the time is over."""
     result, codes, reasons = Result(method.name), Counter[str](), Counter[str]()
-    pool = Pool(known)
-    inputs = Inputs(method.descriptor.input_type, good, pool, random.Random(f"{seed} {method.name}").getrandbits(64))
+    pool, source = Pool(names.known()), random.Random(f"{given.seed} {method.name}")
+    valid = names.with_real_names((one for one in good if one.DESCRIPTOR is method.descriptor.input_type), source)
+    inputs = Inputs(method.descriptor.input_type, valid, pool, source.getrandbits(64))
     answer = GetMessageClass(method.descriptor.output_type)
     chance, began = inputs.chance, time.monotonic()
+    until = began + given.seconds
 
     async def some(live: LiveMethod, count: int) -> None:
         for _ in range(count):
+            if time.monotonic() > until:
+                break
             number = chance.choice((0, 1, 1, 2, 3)) if method.descriptor.client_streaming else 1
-            given = [inputs.next() for _ in range(number)]
+            sent = [inputs.next() for _ in range(number)]
             try:
-                outcome = await live.call(given, chance.choice(DEADLINES_S))
+                outcome = await live.call(sent, chance.choice(DEADLINES_S))
                 for data in outcome.answers[:1]:
                     try:
                         decoded = answer.FromString(data)
@@ -140,7 +217,7 @@ async def fuzz(
             except Failure as failure:
                 result.failed += 1
                 if len(result.failures) < MAX_EXAMPLES:
-                    result.failures.append(f"{failure}; request {' '.join(one[:2_000].hex() for one in given)}")
+                    result.failures.append(f"{failure}; request {' '.join(one[:2_000].hex() for one in sent)}")
                 continue
             finally:
                 result.requests += 1
@@ -150,7 +227,7 @@ async def fuzz(
 
     async with grpc.aio.insecure_channel(endpoint, options=list(options(retries=False))) as channel:
         live = LiveMethod(channel, method.descriptor)
-        await asyncio.gather(*(some(live, requests // CONCURRENCY) for _ in range(CONCURRENCY)))
+        await asyncio.gather(*(some(live, given.requests // CONCURRENCY) for _ in range(CONCURRENCY)))
     result.codes, result.reasons = dict(codes.most_common()), dict(reasons.most_common())
     result.seconds = round(time.monotonic() - began, 1)
     return result
@@ -161,19 +238,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make fuzz LIVE=1", description="Random requests to a running system.")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="requests to each RPC (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="determines the requests (%(default)s)")
-    parser.add_argument("--only", default="", help="fuzz only RPCs with this text in their names")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="most time for each RPC (unlimited)")
+    parser.add_argument(
+        "--only", action="append", default=[], help="fuzz only RPCs with this text in their names; may be repeated"
+    )
     given = parser.parse_args(arguments)
     results: list[Result] = []
-    with system() as running, TemporaryDirectory() as directory:
-        known, before = known_of(running), pids(running)
+    with system(plan=WITH_INVENTORY) as running, TemporaryDirectory() as directory:
+        names, before = prepare(running), pids(running)
         for service, world_of in WORLDS.items():
             world = world_of(Path(directory))
             for method in methods(world.servicers):
-                if given.only not in method.name:
+                if given.only and not any(one in method.name for one in given.only):
                     continue
-                good = [one for one in world.good if one.DESCRIPTOR is method.descriptor.input_type]
-                endpoint = running.endpoints[service]
-                results.append(asyncio.run(fuzz(endpoint, method, known, good, given.requests, given.seed)))
+                results.append(asyncio.run(fuzz(running.endpoints[service], method, names, world.good, given)))
                 one = results[-1]
                 shown = ", ".join(f"{code} {count}" for code, count in one.codes.items())
                 print(f"{one.method:52} {one.requests:7} in {one.seconds:5.0f} s  {shown}", flush=True)

@@ -1,4 +1,4 @@
-"""The three services without Kafka, as in the unit tests of their APIs.
+"""The services without Kafka, as in the unit tests of their APIs.
 
 `reset` drops a world's history, so that growing memory means a leak. Call it without calls in flight only.
 """
@@ -49,6 +49,7 @@ from services.payments.ledger.store import STAMP, PartitionLedger
 from services.payments.providers.registry import notifications_of
 from shared_kernel.share_links import Keys, Link
 from shared_kernel.topics import CAMPAIGNS
+from tests.fuzz.inventory_world import InventoryWorld
 from tests.scenarios import facts
 from tests.scenarios import group_events as ge
 from tests.scenarios import orders as h
@@ -393,4 +394,5 @@ WORLDS: Mapping[str, Callable[[Path], World]] = {
     "orders": OrdersWorld,
     "groups": GroupsWorld,
     "payments": PaymentsWorld,
+    "inventory": InventoryWorld,
 }
