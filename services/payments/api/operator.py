@@ -37,6 +37,8 @@ from services.payments.api.operator_issues import IssueList, IssueView
 from services.payments.api.operator_preview import preview
 from services.payments.api.payments import Context
 from services.payments.api.refund_payment import PUBLISH_S, SOURCE
+from services.payments.domain.decide import decode
+from services.payments.domain.errors import UnknownInput
 from services.payments.domain.model import GroupPayments
 from services.payments.domain.provider_life import Acted, action_digest
 from services.payments.domain.rules_version import CURRENT, FIRST
@@ -122,6 +124,7 @@ class OperatorServicer(OperatorServiceServicer):
         outcome.operator = _operator(context)
         outcome.reason = request.reason
         record = PaymentInput(outcome=outcome, rules_version=self._rules_version)
+        _require_known(record)
         if request.validate_only:
 
             async def here() -> pb.FeedOutcomeResponse:
@@ -230,6 +233,14 @@ class OperatorServicer(OperatorServiceServicer):
         record = Record(name.group, value.SerializeToString(), made)
         timeout_s = max(deadline.left_s(PUBLISH_S), 0.001)
         return await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=timeout_s)
+
+
+def _require_known(record: PaymentInput) -> None:
+    """Raises ApiError INVALID_FIELDS for an input that this build does not know: every decider would stop at it."""
+    try:
+        decode(record.SerializeToString())
+    except UnknownInput as error:
+        raise invalid_field("outcome", f"can't be processed: {error}") from None
 
 
 def _operator(context: Context) -> str:

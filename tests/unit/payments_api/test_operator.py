@@ -17,7 +17,14 @@ from groupbuy.payments.v1.decisions_pb2 import (
     OPERATION_SALE,
     PaymentDecision,
 )
-from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_RECONCILIATION, ProviderOutcome
+from groupbuy.payments.v1.inbox_pb2 import (
+    OUTCOME_ORIGIN_RECONCILIATION,
+    OutcomeAbsent,
+    OutcomeCaptured,
+    OutcomeDeclined,
+    OutcomeFee,
+    ProviderOutcome,
+)
 from groupbuy.payments.v1.ledger_pb2 import LEDGER_ACCOUNT_ADJUSTMENTS, LEDGER_ACCOUNT_CLEARING
 from groupbuy.payments.v1.payments_pb2 import PAYMENT_STATE_CAPTURED
 
@@ -319,6 +326,26 @@ async def test_a_finding_is_previewed(view: OperatorView, inbox: Inbox) -> None:
     response = await operators(view, inbox).FeedOutcome(finding(validate_only=True), context())
     assert (response.offset, inbox.records) == (-1, [])
     assert [event.WhichOneof("body") for event in response.preview] == ["suspense_recorded"]
+
+
+@pytest.mark.parametrize("preview", [False, True], ids=["append", "preview"])
+@pytest.mark.parametrize("operation", [0, 7, 99, -1])
+async def test_a_finding_at_which_the_decider_would_stop_is_not_appended(
+    view: OperatorView, inbox: Inbox, operation: Any, preview: bool
+) -> None:
+    view.charge()
+    for result in ({"captured": OutcomeCaptured()}, {"declined": OutcomeDeclined()}, {"absent": OutcomeAbsent()}):
+        outcome = ProviderOutcome(operation=operation, **result)
+        call = operators(view, inbox).FeedOutcome(finding(outcome=outcome, validate_only=preview), context())
+        assert (await refused(call))[1] == "INVALID_FIELDS"
+    assert inbox.records == []
+
+
+async def test_news_of_a_provider_need_no_operation(view: OperatorView, inbox: Inbox) -> None:
+    view.charge()
+    outcome = ProviderOutcome(payment_method="simulated_", fee=OutcomeFee(amount_minor=3, currency="CNY"))
+    await operators(view, inbox).FeedOutcome(finding(outcome=outcome), context())
+    assert len(inbox.records) == 1
 
 
 async def test_a_finding_without_a_result_is_invalid(view: OperatorView, inbox: Inbox) -> None:
