@@ -1,7 +1,7 @@
 """`make fuzz LIVE=1`: the same requests as `make fuzz`, over the network to a whole running system.
 
-Every response must be one that the contract allows, no process may be restarted, and the audit must find nothing
-afterwards. The network adds what the worlds of worlds.py lack: gRPC's own limits, real logs, and other calls.
+Every response must be one that the contract allows, no process may be restarted, no partition may be quarantined, and
+the audit must find nothing afterwards. The network adds what the worlds of worlds.py lack: gRPC's own limits, real logs, and other calls.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ from groupbuy.inventory.v1.stocks_pb2 import CreateStockRequest, Stock
 from groupbuy.inventory.v1.stocks_pb2_grpc import StockServiceStub
 from groupbuy.orders.v1 import orders_pb2 as o
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from bench.system import CALL_S, make_campaign, pids, system
 from chassis.rpc.channel_options import options
+from chassis.rpc.server import PARTITIONS
 from devstack.product import INVENTORY, WITH_INVENTORY
 from groupbuy_testing.running import RunningStack
 from ops.main import main as ops
@@ -236,6 +239,13 @@ async def fuzz(
     return result
 
 
+def all_partitions(endpoint: str) -> bool:
+    """Whether a service serves all its partitions."""
+    with grpc.insecure_channel(endpoint, options=list(options())) as channel:
+        answer = HealthStub(channel).Check(HealthCheckRequest(service=PARTITIONS), timeout=CALL_S)
+        return bool(answer.status == HealthCheckResponse.SERVING)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the fuzzer against a system of its own and returns the exit code."""
     parser = argparse.ArgumentParser(prog="make fuzz LIVE=1", description="Random requests to a running system.")
@@ -268,15 +278,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         audited = ops(["audit", "--kafka", running.kafka, "--provider", running.endpoints["provider"]])
         run(claims=True)
         restarted = [name for name, pid in pids(running).items() if before.get(name) != pid]
+        stopped = [service for service in worlds if not all_partitions(running.endpoints[service])]
     report = {
         "methods": len(results),
         "requests": sum(one.requests for one in results),
         "failures": sum(one.failed for one in results),
         "restarted": restarted,
+        "quarantined": stopped,
         "audit": audited,
     }
     print(json.dumps(report))
-    return 0 if results and not report["failures"] and not restarted and not audited else 1
+    return 0 if results and not (report["failures"] or restarted or stopped or audited) else 1
 
 
 if __name__ == "__main__":
