@@ -15,6 +15,7 @@ import ipaddress
 import os
 import resource
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +45,10 @@ FLOOD_FAILURES = 300
 POLL_INTERVAL_S = 0.05
 #: Sweeps in which failed calls are added up, and after which descriptors are counted again.
 INTERVAL = 5
+#: Processor time of other threads since the last sweep, in seconds, from which the server's calls are counted. They are
+#: counted in the last sweep of each interval anyway: channelz takes 0.07 ms, and 0.015 ms more for each connection.
+#: Reading the streams of a flood takes the gRPC threads all the time that they get.
+READING_S = 0.01
 #: Connections inspected in one sweep: each costs 0.1 ms. The next sweep inspects those after them.
 MAX_INSPECTED = 200
 #: Closed connections from which their memory, 8 KB each, is returned to the system at once.
@@ -85,6 +90,8 @@ class Connections:
         self._failed = 0
         #: Sweeps of the current interval so far.
         self._sweep = 0
+        #: Processor time of the other threads at the last sweep, in seconds.
+        self._others_s = 0.0
         #: Channelz's number of the connection from which the next sweep inspects.
         self._inspect_from = 0
         #: Most descriptors since memory was last returned.
@@ -117,7 +124,9 @@ class Connections:
             self._close_surplus()
             if self._block.expire():
                 self._apply_block()
-        if self._id:
+        others_s = time.process_time() - time.thread_time()
+        reading_s, self._others_s = others_s - self._others_s, others_s
+        if self._id and (self._sweep == INTERVAL or reading_s >= READING_S):
             self._close_floods()
 
     def _close_surplus(self) -> None:
