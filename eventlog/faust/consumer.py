@@ -30,6 +30,7 @@ from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.runtime import failpoints
 from eventlog.runtime.abort import abort
 from eventlog.runtime.cancellation import cancel_requested
+from eventlog.runtime.first_step import first_step
 
 log = logging.getLogger(__name__)
 
@@ -342,7 +343,10 @@ class BatchConsumer(InputStarts):
                 self.deliveries.add(tp, batch[-1].offset, batch[0].timestamp, len(batch))
             if failpoints.armed:
                 failpoints.passed("batch fetched, not delivered")
-            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+            waiting = first_step(self.callback(message))
+            if waiting is not None:
+                # The agent's queue is full.
+                await self.wait_first(waiting, self.suspend_flow.wait())
 
     def _to_message(self, tp: TP, record: Any) -> driver.ConsumerMessage:
         """Faust's hook; our records do not name their partition (record_parser.py)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -13,6 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from eventlog.consuming.fetch_throttle import FetchThrottle
 from eventlog.faust.access import wrap_fetch_requests
@@ -49,6 +51,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._throttle = FetchThrottle()
         self._closing: list[asyncio.Task[None]] = []
+        #: Fetches that the main thread waits for.
+        self._fetches: set[asyncio.Task[Any]] = set()
         self.lease = Lease()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -85,7 +89,26 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         """Faust's hook, on the main thread. The fetch gets a copy of the set, which may change meanwhile."""
         wanted = set(active_partitions or ())
-        return await self.call_thread(self._fetch_some, wanted, timeout)
+        found: asyncio.Future[Any] = self.parent_loop.create_future()
+        # Not by Faust's queue of calls, whose worker starts three tasks for each.
+        self.thread_loop.call_soon_threadsafe(self._start_fetch, found, wanted, timeout)
+        return await found
+
+    def _start_fetch(self, found: asyncio.Future[Any], wanted: set[TP], timeout: float) -> None:
+        if found.cancelled():
+            # Nobody would get its records.
+            return
+        fetch = self.thread_loop.create_task(self._fetch_some(wanted, timeout))
+        self._fetches.add(fetch)
+        fetch.add_done_callback(partial(self._fetched, found))
+
+    def _fetched(self, found: asyncio.Future[Any], fetch: asyncio.Task[Any]) -> None:
+        self._fetches.discard(fetch)
+        error = asyncio.CancelledError() if fetch.cancelled() else fetch.exception()
+        if error is None:
+            self.parent_loop.call_soon_threadsafe(maybe_set_result, found, fetch.result())
+        else:
+            self.parent_loop.call_soon_threadsafe(maybe_set_exception, found, error)
 
     async def _fetch_some(self, wanted: set[TP], timeout: float) -> Any:  # noqa: ASYNC109
         consumer = self._ensure_consumer()
@@ -95,6 +118,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def on_thread_stop(self) -> None:
         """Faust's hook."""
+        for fetch in self._fetches:
+            fetch.cancel()
         await close_in_time(super().on_thread_stop())
 
     def close(self) -> None:
