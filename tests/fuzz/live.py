@@ -1,7 +1,8 @@
 """`make fuzz LIVE=1`: the same requests as `make fuzz`, over the network to a whole running system.
 
 Every response must be one that the contract allows, no process may be restarted, no partition may be quarantined, and
-the audit must find nothing afterwards. The network adds what the worlds of worlds.py lack: gRPC's own limits, real logs, and other calls.
+the audit must find nothing afterwards. The network adds what the worlds of worlds.py lack: gRPC's own limits, real
+logs, and other calls.
 """
 
 from __future__ import annotations
