@@ -11,7 +11,6 @@ Only Linux lists a process's sockets. Elsewhere gRPC's own limits apply, and thi
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 import os
 import resource
 import socket
@@ -19,13 +18,13 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import unquote
 
 import structlog
 from grpc_channelz.v1 import channelz_pb2
 from grpc_channelz.v1._servicer import ChannelzServicer
 
 from chassis.admission.address_block import AddressBlock
+from chassis.admission.closed_peers import ClosedPeers, Peer, address_of, peer_of
 from chassis.admission.load_shedder import NO_CONTEXT
 from chassis.admission.rate_limit import LogThrottle, RateLimit
 
@@ -80,13 +79,14 @@ def max_connections() -> int:
 class Connections:
     """The connections of the server on one port. Used on the event loop's thread only."""
 
-    def __init__(self, server_id: int) -> None:
-        """`server_id` is channelz's number of the server; with 0, unknown, floods are not detected."""
+    def __init__(self, server_id: int, closed_peers: ClosedPeers) -> None:
+        """`server_id` is channelz's number of the server; with 0, unknown, it does not look for floods."""
         self.port = 0
         self.max_per_address = MAX_PER_ADDRESS
         #: Connections closed so far.
         self.closed = 0
         self._id = server_id
+        self._closed_peers = closed_peers
         self._failed = 0
         #: Sweeps of the current interval so far.
         self._sweep = 0
@@ -108,7 +108,7 @@ class Connections:
 
     def close(self, peers: Collection[str], why: str) -> int:
         """Closes the connections of peers, named as gRPC names them, and returns their number."""
-        wanted = {_address_of_peer(peer) for peer in peers}
+        wanted = {peer_of(peer) for peer in peers}
         closed = 0
         if wanted:
             for found, _, one in self._all(_numbers()):
@@ -154,22 +154,32 @@ class Connections:
             closed = sum(_shut(one) for (address, _), number, one in found if surplus[number] == address)
             self._log(closed, "an address has too many")
 
+    def close_flood(self, peer: str) -> None:
+        """Closes the connection of a peer that floods, named as gRPC names it."""
+        self._end_floods({peer_of(peer)})
+
+    def _end_floods(self, flooding: Collection[Peer]) -> None:
+        """Closes connections, drops their calls, and blocks the addresses of repeated floods."""
+        closed = [peer for peer, _, one in self._all(_numbers()) if peer in flooding and _shut(one)]
+        self._log(len(closed), "streams were opened and reset")
+        for peer in closed:
+            self._closed_peers.add(peer)
+        changed = [self._block.report(address) for address, _ in closed]
+        if any(changed):
+            self._apply_block()
+
     def _close_floods(self) -> None:
         data = ChannelzServicer.GetServer(channelz_pb2.GetServerRequest(server_id=self._id), NO_CONTEXT).server.data
         # calls_failed leaves out calls that were reset before the event loop took them.
         failed = data.calls_started - data.calls_succeeded
         suspicious = failed - self._failed >= SUSPICIOUS_FAILURES
         if suspicious and (flooding := self._inspect()):
-            closed = [name for name, _, one in self._all(_numbers()) if name in flooding and _shut(one)]
-            self._log(len(closed), "streams were opened and reset")
-            changed = [self._block.report(address) for address, _ in closed]
-            if any(changed):
-                self._apply_block()
+            self._end_floods(flooding)
         if self._sweep == INTERVAL:
             self._failed = failed
             self._before, self._latest = (self._latest if suspicious else {}), {}
 
-    def _inspect(self) -> set[tuple[str, int]]:
+    def _inspect(self) -> set[Peer]:
         """Address and port of each peer whose calls failed by the hundred in this interval."""
         request = channelz_pb2.GetServerSocketsRequest(
             server_id=self._id, start_socket_id=self._inspect_from, max_results=MAX_INSPECTED
@@ -188,7 +198,7 @@ class Connections:
             answered, lost = counts[0] - answered_before, counts[1] - failed_before
             if lost >= FLOOD_FAILURES and lost >= answered * 9:
                 remote = answer.socket.remote.tcpip_address
-                flooding.add((_address(remote.ip_address), remote.port))
+                flooding.add((address_of(remote.ip_address), remote.port))
         return flooding
 
     def _apply_block(self) -> None:
@@ -204,7 +214,7 @@ class Connections:
         if closed and (more := self._log_throttle.allow()) is not None:
             log.warning("connections were closed", why=why, connections=closed, **more)
 
-    def _all(self, numbers: Collection[int]) -> Iterator[tuple[tuple[str, int], int, socket.socket]]:
+    def _all(self, numbers: Collection[int]) -> Iterator[tuple[Peer, int, socket.socket]]:
         """Connections to our port among these descriptors, in order: the peer's address and port, the descriptor, and
         a socket that is valid until the next item."""
         for number, one in self._sockets(numbers):
@@ -276,16 +286,3 @@ def _trim() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _address(packed: bytes) -> str:
-    try:
-        return str(ipaddress.ip_address(packed)).removeprefix("::ffff:")
-    except ValueError:
-        return ""
-
-
-def _address_of_peer(peer: str) -> tuple[str, int]:
-    """`ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000` -> address and port."""
-    address, _, port = unquote(peer).partition(":")[2].rpartition(":")
-    return address.strip("[]").removeprefix("::ffff:"), int(port) if port.isdigit() else 0

@@ -22,6 +22,7 @@ from grpc._cython import cygrpc
 from grpc.aio import _server as aio_server
 
 from chassis.admission.calls_in_flight import OVERLOADED
+from chassis.admission.closed_peers import ClosedPeers
 from chassis.admission.load_shedder import LoadShedder
 from chassis.admission.rate_limit import RateLimit, TokenBucket
 from chassis.routing.peer_calls import forwarded
@@ -42,18 +43,25 @@ _CONTEXT: Any = vars(cygrpc).get("_ServicerContext")
 _CODE: int = OVERLOADED.error.code.value[0]
 
 
+def _context(call: Any) -> Any:
+    """grpc.aio's context of a call, which reads its peer and metadata."""
+    return _CONTEXT(call, None, None, asyncio.get_running_loop())
+
+
 class Gate:
     """Calls between gRPC and the event loop, first come, first served."""
 
-    def __init__(self, shedder: LoadShedder) -> None:
+    def __init__(self, shedder: LoadShedder, closed_peers: ClosedPeers) -> None:
         self._shedder = shedder
+        self._closed_peers = closed_peers
         self._refusals = TokenBucket(REFUSALS)
         self._waiting: deque[Any] = deque()
         self._reader: asyncio.Future[Any] | None = None
         self._room: deque[asyncio.Future[None]] = deque()
         self._failed: Exception | None = None
-        #: Calls refused here so far.
+        #: Calls refused here so far, and calls dropped.
         self.refused = 0
+        self.dropped = 0
 
     def refuses(self) -> bool:
         """Whether to refuse the next call. A refusal uses up a token."""
@@ -61,6 +69,13 @@ class Gate:
             return False
         self.refused += 1
         self._shedder.refused()
+        return True
+
+    def drops(self, peer: Callable[[], str]) -> bool:
+        """Whether to drop the next call, as its connection was closed for a flood. `peer` names it."""
+        if not self._closed_peers or not self._closed_peers.has(peer()):
+            return False
+        self.dropped += 1
         return True
 
     async def put(self, call: Any) -> None:
@@ -96,14 +111,17 @@ class Gate:
 
 
 def gated_server(
-    options: Sequence[tuple[str, Any]], shedder: LoadShedder, limits: Callable[[], TimeLimits]
+    options: Sequence[tuple[str, Any]],
+    shedder: LoadShedder,
+    limits: Callable[[], TimeLimits],
+    closed_peers: ClosedPeers,
 ) -> tuple[grpc.aio.Server, Gate | None]:
     """A server of grpc.aio with a gate, or without one if this build of grpcio does not allow it."""
     needed = [name for name in _PRIVATE if not hasattr(cygrpc, name)]
     if needed or not hasattr(cygrpc.AioServer, "_request_call") or not hasattr(cygrpc, "execute_batch"):
         log.warning("this grpcio has another server: overload is refused later, and at a higher cost", lacks=needed)
         return grpc.aio.server(options=tuple(options)), None
-    gate = Gate(shedder)
+    gate = Gate(shedder, closed_peers)
     server: Any = _GatedServer(options, gate, limits)
     return server, gate
 
@@ -144,8 +162,10 @@ class _GatedCore(cygrpc.AioServer):  # type: ignore[misc] # the library has no t
             self._gate.fail(error)
 
     async def _pass_on(self, call: Any) -> None:
+        if self._gate.drops(lambda: _context(call).peer()):
+            return
         if self._gate.refuses():
-            context = _CONTEXT(call, None, None, asyncio.get_running_loop())
+            context = _context(call)
             # A call that another replica has admitted is not refused for load.
             if not forwarded(context):
                 task = asyncio.create_task(self._refuse(call, context))

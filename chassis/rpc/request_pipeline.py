@@ -131,7 +131,7 @@ class RequestPipeline:
                 admit(context)
                 raise _not_served()
             except ApiError as error:
-                self.limits.unread_responses.enter(task, context)
+                self.limits.answering(task, context)
                 await answer_with(context, "", error)
 
         return AnyMethod(call)
@@ -162,11 +162,11 @@ class RequestPipeline:
                 caller = admit(context)
                 answer = await respond(requests, context, task, caller)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged if it is unexpected
-                limits.unread_responses.enter(task, context)
+                limits.answering(task, context)
                 meters.count_error(error)
                 await answer_with(context, method, error)
             else:
-                limits.unread_responses.enter(task, context)
+                limits.answering(task, context)
                 ok = True
                 return answer
             finally:
@@ -252,10 +252,10 @@ class RequestPipeline:
                         await answers
                         ok = True
                         return
-                limits.unread_responses.enter(task, context)
+                limits.answering(task, context)
                 ok = True
             except Exception as error:  # noqa: BLE001 - each is answered, and logged if it is unexpected
-                limits.unread_responses.enter(task, context)
+                limits.answering(task, context)
                 meters.count_error(error)
                 await answer_with(context, method, error)
             finally:

@@ -24,6 +24,7 @@ from grpc_health.v1 import _async as health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from chassis.admission.closed_peers import ClosedPeers
 from chassis.admission.connections import MAX_STREAMS, Connections, max_connections
 from chassis.admission.connections import POLL_INTERVAL_S as CONNECTIONS_S
 from chassis.admission.load_shedder import ChannelzCounters, measure_queue
@@ -132,14 +133,17 @@ class Server:
         # addFilter ignores a filter that is already there.
         logging.getLogger("grpc._cython.cygrpc").addFilter(_WITHOUT_RESETS)
         self._counters = ChannelzCounters()
+        closed_peers = ClosedPeers()
         limit = ("grpc.max_allowed_incoming_connections", max_connections())
         self._server, self.gate = gated_server(
             (*OPTIONS, limit, *(() if files is None else ENCRYPTED_OPTIONS)),
             self.pipeline.load_shedder,
             lambda: self.pipeline.limits,
+            closed_peers,
         )
         self._counters.find_server()
-        self._connections = Connections(self._counters.server_id)
+        self._connections = Connections(self._counters.server_id, closed_peers)
+        self.pipeline.limits.floods.on_flood = self._connections.close_flood
         self._names = tuple(one.full_name for one in servicers)
         #: Full names of its own services that other services call.
         self.measured = frozenset(one.full_name for one in servicers if not one.for_people)
@@ -256,6 +260,7 @@ class Server:
     async def _sweep_connections(self) -> None:
         while True:
             await asyncio.sleep(CONNECTIONS_S)
+            self.pipeline.limits.floods.next_window()
             self._connections.sweep()
 
     def _add_operations(self) -> None:

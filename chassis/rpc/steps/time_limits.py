@@ -12,6 +12,7 @@ from groupbuy.errors.v1 import errors_pb2
 from chassis.admission.call_phases import CallPhase, Task
 from chassis.admission.calls_in_flight import OVERLOADED_RETRY_MS
 from chassis.admission.load_shedder import LoadShedder
+from chassis.admission.reset_floods import ResetFloods
 from chassis.rpc import validation
 from chassis.rpc.errors import ApiError
 from chassis.rpc.steps.handlers import Context
@@ -47,6 +48,7 @@ class TimeLimits:
         #: Calls whose response the peer has not read; streams whose next message it has not read.
         self.unread_responses = CallPhase(in_all, UNREAD_S, self._response_unread)
         self.unread_messages = CallPhase(in_all, UNREAD_S, self._message_unread)
+        self.floods = ResetFloods()
         #: Calls cancelled by `_request_overdue`.
         self.overdue_requests: set[Task] = set()
         #: Peers that leave responses unread. In gRPC only the end of the connection ends such a call.
@@ -69,6 +71,7 @@ class TimeLimits:
             return await context.read()
         except asyncio.CancelledError:
             if task not in self.overdue_requests:
+                self.floods.dead(context.peer())
                 raise
             self.overdue_requests.discard(task)
             task.uncancel()
@@ -76,6 +79,12 @@ class TimeLimits:
             raise validation.invalid_field("", message) from None
         finally:
             self.reading.leave(task)
+
+    def answering(self, task: Task, context: Context) -> None:
+        """Begins the time in which the peer has to read the response."""
+        self.unread_responses.enter(task, context)
+        if self.floods:
+            self.floods.answered(context.peer())
 
     def sweep(self) -> int:
         """Ends the overdue calls and returns their number. Call it every second."""

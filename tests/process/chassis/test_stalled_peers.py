@@ -222,16 +222,43 @@ async def test_a_flood_of_resets_is_disconnected_and_no_call_is_refused() -> Non
                 await run.server._counters.recount()
 
 
+async def test_a_flood_is_found_by_its_dead_calls_and_the_rest_is_not_handled() -> None:
+    async with running(max_calls=10_000, max_streams=10_000) as run:
+        # The timer finds nothing.
+        run.server._connections._id = 0
+        async with await Peer.connect(f"127.0.0.1:{run.port}") as peer:
+            closed = asyncio.ensure_future(peer.closed())
+            await peer.open_and_reset(GET, 2_000)
+            async with asyncio.timeout(SOON_S):
+                await closed
+        assert run.server._connections.closed == 1
+        # The flood's calls stand in the queue before this one.
+        assert (await run.place()).consistency_token == "1:2"
+        assert run.server.pipeline.load_shedder.taken < 1_000
+
+
+async def test_calls_that_are_cancelled_in_their_handlers_are_no_flood() -> None:
+    async with running(max_calls=1_000) as run:
+        run.fake.place = run.fake.hang
+        for _ in range(2):
+            calls = [run.orders.PlaceOrder(a_request(), timeout=SOON_S) for _ in range(200)]
+            await eventually(lambda: len(run.server.pipeline.unary) == 200)
+            for call in calls:
+                call.cancel()
+            await eventually(lambda: len(run.server.pipeline.unary) == 0)
+        assert run.server._connections.closed == 0
+
+
 async def test_the_connections_of_an_address_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as run:
         await run.place()
-        run.server._connections.max_per_address = 20
         monkeypatch.setattr(connections, "RECOUNT_AFTER", 0)
         peers = [await Peer.connect(f"127.0.0.1:{run.port}") for _ in range(40)]
         ends = [asyncio.ensure_future(peer.closed()) for peer in peers]
         try:
-            # All must be accepted before the first sweep: the next one counts again only after further connections.
+            # All must be accepted before they are counted: they are counted again only after further connections.
             await eventually(lambda: len(list(run.server._connections._all(connections._numbers()))) == 41)
+            run.server._connections.max_per_address = 20
             await swept_by_server(run, lambda: sum(one.done() for one in ends) >= 20)
             # The channel's own connection is the first and stays open.
             assert (await run.place()).consistency_token == "1:2"
@@ -239,16 +266,6 @@ async def test_the_connections_of_an_address_are_limited(monkeypatch: pytest.Mon
             for peer in peers:
                 peer.close()
             await asyncio.gather(*ends)
-
-
-def test_peer_names_of_grpc_are_parsed() -> None:
-    names = {
-        "ipv4:127.0.0.1:5000": ("127.0.0.1", 5000),
-        "ipv6:%5B::1%5D:5000": ("::1", 5000),
-        "ipv6:[::ffff:10.0.0.1]:7": ("10.0.0.1", 7),
-        "unix:": ("", 0),
-    }
-    assert {peer: connections._address_of_peer(peer) for peer in names} == names
 
 
 async def test_calls_that_are_reset_during_the_answer_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chassis.admission.closed_peers import ClosedPeers
 from chassis.admission.load_shedder import MAX_BURST, OVERLOADED_S, LoadShedder
 from chassis.admission.rate_limit import RateLimit
 from chassis.rpc import gate as gates
@@ -31,7 +32,7 @@ def overloaded() -> tuple[LoadShedder, Clock]:
 
 
 async def filled(shedder: LoadShedder) -> Gate:
-    gate = Gate(shedder)
+    gate = Gate(shedder, ClosedPeers())
     for number in range(MAX_WAITING):
         assert not gate.refuses()
         await gate.put(number)
@@ -80,8 +81,28 @@ async def test_refusals_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [gate.refuses() for _ in range(11)] == [True] * 10 + [False]
 
 
+async def test_calls_of_closed_connections_are_dropped() -> None:
+    closed = ClosedPeers()
+    gate = Gate(LoadShedder(), closed)
+    named: list[str] = []
+
+    def drops(peer: str) -> bool:
+        def name() -> str:
+            named.append(peer)
+            return peer
+
+        return gate.drops(name)
+
+    assert not drops("ipv4:10.0.0.1:5")
+    assert named == [], "without closed connections no call is looked at"
+    closed.add(("10.0.0.1", 5))
+    assert drops("ipv4:10.0.0.1:5")
+    assert not drops("ipv4:10.0.0.1:6")
+    assert gate.dropped == 1
+
+
 async def test_the_end_of_the_server_ends_the_wait_for_a_call() -> None:
-    gate = Gate(LoadShedder())
+    gate = Gate(LoadShedder(), ClosedPeers())
     waiting: asyncio.Task[Any] = asyncio.create_task(gate.get())
     await asyncio.wait([waiting], timeout=0)
     gate.fail(RuntimeError("stopped"))
