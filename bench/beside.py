@@ -26,7 +26,7 @@ from bench.fold.topics import DECIDER, INBOX, LOG
 from bench.fold.worker import Meter, drain
 from bench.yardstick import measure_echo
 from chassis.admission.thread_priority import DECIDING, apply_thread_priorities
-from chassis.rpc.channel_options import DIRECT
+from chassis.rpc.client_config.channel_options import DIRECT
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
 from eventlog.records.codec import Codec

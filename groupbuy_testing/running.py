@@ -11,7 +11,8 @@ import grpc
 from groupbuy_testing.control import tail
 
 # gRPC's default pause before a reconnect is above a second; a restarted service is reachable much sooner. A copy of
-# chassis/rpc/channel_options.py, which this package does not import; tests/unit/client/test_generated.py compares both.
+# chassis/rpc/client_config/channel_options.py, which this package does not import; tests/unit/client/test_generated.py
+# compares both.
 OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),

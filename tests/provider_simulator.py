@@ -8,7 +8,7 @@ import grpc
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from services.payments.providers.wechat.merchant_account import MerchantAccount
 from simulators.psp.wechat import signer
 

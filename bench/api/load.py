@@ -30,7 +30,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 )
 
 from bench.api.h2 import Connection, connect, headers, message
-from chassis.rpc.channel_options import DIRECT
+from chassis.rpc.client_config.channel_options import DIRECT
 from groupbuy_client.errors import of_status
 
 PLACE = "/groupbuy.orders.v1.OrderService/PlaceOrder"

@@ -22,7 +22,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 
 from bench.api.h2 import Connection, connect, headers, message
 from bench.api.load import CONNECTIONS, PLACE, order, quantile
-from chassis.rpc.channel_options import DIRECT
+from chassis.rpc.client_config.channel_options import DIRECT
 
 TIMEOUT_S = 10
 #: Size of the prefix of a gRPC message.

@@ -37,7 +37,7 @@ from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceStub
 from bench.command import ROOT, conclude
 from bench.reads import history
 from bench.reads.services import FIRST_START_S, SECOND_REPLICA, Services
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from devstack.kafka.broker import Broker
 from devstack.product import PRODUCT, PROVIDER, SERVICES
 from devstack.supervision.waiting import wait_for

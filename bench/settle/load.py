@@ -29,7 +29,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from bench.api.h2 import Connection, connect, headers, message
 from bench.api.load import CONNECTIONS, PLACE, order, quantile
-from chassis.rpc.channel_options import DIRECT
+from chassis.rpc.client_config.channel_options import DIRECT
 from services.orders.domain.ids import group_id
 
 GROUP = 10

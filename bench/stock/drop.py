@@ -26,7 +26,7 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 from groupbuy.orders.v1.orders_pb2 import WAIT_SEAT_DECIDED, PlaceOrderRequest
 
 from bench.api.load import order, quantile
-from chassis.rpc.channel_options import DIRECT
+from chassis.rpc.client_config.channel_options import DIRECT
 from groupbuy_testing.running import RunningStack
 from shared_kernel import topics
 

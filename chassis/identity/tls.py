@@ -28,7 +28,7 @@ from chassis.identity import peer_identity
 from chassis.identity.access_settings import SecuritySettings
 from chassis.identity.file_stamp import Stamp, stamp
 from chassis.identity.peer_identity import Identity, NotAnIdentity, server_name
-from chassis.rpc.channel_options import DIRECT
+from chassis.rpc.client_config.channel_options import DIRECT
 
 log = structlog.stdlib.get_logger(__name__)
 

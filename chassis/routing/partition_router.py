@@ -17,7 +17,7 @@ from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from chassis.routing.peer_calls import ChannelFactory, Context, PeerClient, forwarded, requested_partitions
-from chassis.rpc.call_deadline import remaining_s
+from chassis.rpc.streaming.call_deadline import remaining_s
 from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of

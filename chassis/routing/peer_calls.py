@@ -20,10 +20,10 @@ from groupbuy.errors.v1 import errors_pb2
 
 from chassis.identity import tls
 from chassis.identity.access_settings import SecuritySettings
-from chassis.rpc import channel_options
-from chassis.rpc.call_deadline import UNLIMITED_S
 from chassis.rpc.caller import current_identity
+from chassis.rpc.client_config import channel_options
 from chassis.rpc.errors import PREFIX, ApiError
+from chassis.rpc.streaming.call_deadline import UNLIMITED_S
 from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import NotReady
 

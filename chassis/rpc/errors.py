@@ -19,7 +19,7 @@ from google.rpc.status_pb2 import Status
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.errors.v1.errors_pb2 import ErrorReason
 
-from chassis.rpc.retry_policy import longest_pause_s
+from chassis.rpc.client_config.retry_policy import longest_pause_s
 from chassis.rpc.trace_context import current_trace_id
 from eventlog.core.errors import BrokerUnavailable, NotReady
 

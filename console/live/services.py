@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from chassis.identity.tls import CertificateFiles, RotatingChannel
-from chassis.rpc.channel_options import options
+from chassis.rpc.client_config.channel_options import options
 from console.settings import ConsoleSettings
 from console.web.templates import fragment
 

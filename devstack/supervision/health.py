@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 
 if TYPE_CHECKING:
     from devstack.certificates.ca import Issued

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from devstack import addresses
 from devstack.product import CONSOLE
 from ops.audit import Marks, NotQuiet, Report, audit, marks, wait_quiet

@@ -9,7 +9,7 @@ import grpc
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from eventlog.broker.security import Cluster, KafkaSecurity, client
 from groupbuy_client.transport import expecting
 from shared_kernel.topics import ALL, ORDERS

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from devstack.product import WEBHOOKS
 from devstack.stack import Stack
 from groupbuy_client import AsyncClient, mtls

@@ -23,7 +23,7 @@ from uuid import uuid4
 import grpc
 from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from devstack.stack import Stack
 from ops.audit.run import wait_quiet
 from ops.demo.plan import Evening, plan

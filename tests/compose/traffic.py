@@ -16,7 +16,7 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 
 from bench.api.load import order
 from bench.settle.load import GROUP, Logs
-from chassis.rpc.channel_options import DIRECT
+from chassis.rpc.client_config.channel_options import DIRECT
 from groupbuy_client import Client
 from groupbuy_client.transport import TRUST_DOMAIN, expecting, mtls
 from services.orders.domain.ids import group_id

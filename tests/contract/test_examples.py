@@ -26,7 +26,8 @@ from groupbuy.groups.v1 import campaigns_pb2, campaigns_pb2_grpc, links_pb2, lin
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_status import rpc_status
 
-from chassis.rpc import retry_policy, validation
+from chassis.rpc import validation
+from chassis.rpc.client_config import retry_policy
 from chassis.rpc.errors import ApiError
 from protos.generate import PROTOS, ROOT
 

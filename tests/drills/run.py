@@ -28,7 +28,7 @@ from uuid import uuid4
 
 import grpc
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from ops.demo.plan import plan
 from ops.demo.player import Player, Tally
 from tests.drills import faults_money, faults_processes, faults_records

@@ -34,7 +34,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from bench.system import CALL_S, make_campaign, pids, system
-from chassis.rpc.channel_options import options
+from chassis.rpc.client_config.channel_options import options
 from chassis.rpc.server import PARTITIONS
 from devstack.product import INVENTORY, WITH_INVENTORY
 from groupbuy_testing.running import RunningStack

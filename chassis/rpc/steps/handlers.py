@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from chassis.rpc.broadcast import shared_serialiser
 from chassis.rpc.steps.request_reader import RequestReader
+from chassis.rpc.streaming.broadcast import shared_serialiser
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"

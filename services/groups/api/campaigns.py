@@ -25,8 +25,8 @@ from groupbuy.groups.v1.campaigns_pb2 import (
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceServicer
 
 from chassis.admission.capacity import CapacityLimiter
-from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import PageRequest, PageSize
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record

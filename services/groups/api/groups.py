@@ -23,9 +23,9 @@ from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceServicer
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 
 from chassis.routing.partition_router import LocalRouter, Partitions
-from chassis.rpc.broadcast import Fanout, SharedMessage
-from chassis.rpc.call_deadline import CallDeadline, wait_until
 from chassis.rpc.pagination import Key, PageRequest, PageSize
+from chassis.rpc.streaming.broadcast import Fanout, SharedMessage
+from chassis.rpc.streaming.call_deadline import CallDeadline, wait_until
 from chassis.rpc.trace_context import TraceStarter
 from chassis.rpc.validation import invalid_field
 from eventlog.core.aggregate import Aggregate

@@ -23,10 +23,10 @@ from groupbuy.inventory.v1.inbox_pb2 import (
 from groupbuy.inventory.v1.stocks_pb2_grpc import StockServiceServicer
 
 from chassis.routing.partition_router import LocalRouter, Partitions
-from chassis.rpc.broadcast import Fanout, SharedMessage
-from chassis.rpc.call_deadline import CallDeadline, wait_until
 from chassis.rpc.field_mask import edited_fields
 from chassis.rpc.pagination import PageRequest, PageSize
+from chassis.rpc.streaming.broadcast import Fanout, SharedMessage
+from chassis.rpc.streaming.call_deadline import CallDeadline, wait_until
 from chassis.rpc.validation import invalid_field
 from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import RecordPublisher

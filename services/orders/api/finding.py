@@ -11,7 +11,7 @@ from chassis.admission.cost_limits import CostLimit
 from chassis.admission.rate_limit import RateLimit
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context, requested_partitions
-from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from services.orders.api.errors import order_id_not_found
 from services.orders.api.reading import Reader
 

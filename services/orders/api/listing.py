@@ -12,8 +12,8 @@ from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse,
 
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
-from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, Page, PageRequest, PageSize
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.validation import invalid_field
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, group_of, is_id

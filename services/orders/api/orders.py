@@ -31,8 +31,8 @@ from groupbuy.orders.v1.orders_pb2 import (
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 
 from chassis.routing.partition_router import LocalRouter
-from chassis.rpc.broadcast import Fanout
-from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.streaming.broadcast import Fanout
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.trace_context import TraceStarter
 from chassis.rpc.validation import invalid_field
 from chassis.telemetry.event_log import EventLog

@@ -15,7 +15,7 @@ from contextlib import suppress
 from aiokafka.errors import KafkaError
 
 from chassis.admission.capacity import CapacityLimiter
-from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.projection import position_key

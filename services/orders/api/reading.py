@@ -14,7 +14,7 @@ from typing import NamedTuple
 from groupbuy.orders.v1.orders_pb2 import Order
 
 from chassis.routing.partition_router import Partitions
-from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from chassis.rpc.key_members import KeyMembers
+from chassis.rpc.streaming.key_members import KeyMembers
 from eventlog.views.change_notifier import ChangeNotifier
 
 T = TypeVar("T")

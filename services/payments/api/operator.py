@@ -21,7 +21,7 @@ from groupbuy.payments.v1.payments_pb2 import Payment
 from chassis.identity.authorizer import LOCAL
 from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import caller_of
-from chassis.rpc.call_deadline import CallDeadline, wait_until
+from chassis.rpc.streaming.call_deadline import CallDeadline, wait_until
 from chassis.rpc.trace_context import TraceStarter
 from chassis.rpc.validation import invalid_field
 from eventlog.core.aggregate import Aggregate

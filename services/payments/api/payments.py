@@ -25,8 +25,8 @@ from groupbuy.payments.v1.payments_pb2 import (
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 
 from chassis.routing.partition_router import LocalRouter
-from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, PageRequest, PageSize
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.trace_context import TraceStarter
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.runtime.wall_clock import wall_clock_ms

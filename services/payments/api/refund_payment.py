@@ -10,7 +10,7 @@ from collections.abc import Callable
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 from groupbuy.payments.v1.payments_pb2 import Refund, RefundPaymentRequest
 
-from chassis.rpc.call_deadline import CallDeadline, wait_until
+from chassis.rpc.streaming.call_deadline import CallDeadline, wait_until
 from chassis.rpc.trace_context import TraceStarter
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record

@@ -14,9 +14,9 @@ import grpc
 import pytest
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.rpc import service_config
-from chassis.rpc.channel_options import DIRECT
-from chassis.rpc.retry_policy import RESTART_S
+from chassis.rpc.client_config import service_config
+from chassis.rpc.client_config.channel_options import DIRECT
+from chassis.rpc.client_config.retry_policy import RESTART_S
 from devstack.supervision.ports import free_port
 from groupbuy_client import AsyncClient, Client
 from tests.unit.chassis.support import NAME

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from chassis.rpc.server import OPTIONS as SERVER_OPTIONS
 from groupbuy_client.transport import OPTIONS, SERVICE_CONFIG
 from groupbuy_testing.running import OPTIONS as plugin_options

@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 import groupbuy_client
 from chassis.identity.access_settings import SecuritySettings
 from chassis.identity.tls import RotatingChannel, open_channel
-from chassis.rpc import channel_options
+from chassis.rpc.client_config import channel_options
 from groupbuy_client import AsyncClient
 from groupbuy_testing.running import OPTIONS as PLUGIN_OPTIONS
 from tests.fake_proxy import FakeProxy, proxied

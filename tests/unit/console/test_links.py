@@ -13,7 +13,7 @@ from groupbuy.groups.v1.links_pb2 import ResolveShareLinkRequest, ResolveShareLi
 from groupbuy.groups.v1.links_pb2_grpc import LinkServiceServicer, add_LinkServiceServicer_to_server
 
 from chassis.identity.tls import RotatingChannel
-from chassis.rpc.channel_options import options
+from chassis.rpc.client_config.channel_options import options
 from console.share import links as links_module
 from console.share.links import Links
 from tests.unit.console.support import group

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from groupbuy.groups.v1.groups_pb2 import Group, WatchGroupRequest
 
-from chassis.rpc.broadcast import SharedMessage
+from chassis.rpc.streaming.broadcast import SharedMessage
 from services.groups.api import groups as api
 from services.groups.api import mapping as view
 from services.groups.api.groups import GroupServicer

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.groups_pb2 import Group
 
-from chassis.rpc.broadcast import SharedMessage
+from chassis.rpc.streaming.broadcast import SharedMessage
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from eventlog.producing.record_accumulator import Position, Record

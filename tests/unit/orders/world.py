@@ -13,7 +13,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
-from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.projection import position_key

@@ -24,8 +24,8 @@ from groupbuy.orders.v1.orders_pb2 import (
 from chassis.admission.capacity import CapacityLimiter, at_capacity
 from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import Context, is_not_ready
-from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.errors import to_api_error, to_status
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.validation import validate
 from eventlog.core.errors import NotReady
 from eventlog.runtime.time_slice import TimeSlice

@@ -11,7 +11,7 @@ from groupbuy.links.v1.links_pb2 import Invitation
 from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
 from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest
 
-from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.trace_context import TraceStarter
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record

@@ -24,7 +24,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 from chassis.admission.capacity import CapacityLimiter
 from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import Context, forwarded
-from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.streaming.call_deadline import CallDeadline
 from chassis.rpc.trace_context import current_trace_id
 from chassis.telemetry.event_log import BusinessEvent, EventLog
 from eventlog.core.errors import BrokerUnavailable

@@ -30,7 +30,8 @@ from services.payments.providers.port import ResolvingProvider, idempotency_key,
 from services.payments.providers.simulator_client.call_stream import DETAILS, CallStream
 from services.payments.providers.simulator_client.mapping import set_result
 
-# Not those of chassis/rpc/channel_options.py: a provider is somebody else's server, with pings and limits of its own.
+# Not those of chassis/rpc/client_config/channel_options.py: a provider is somebody else's server, with pings and limits
+# of its own.
 CHANNEL_OPTIONS = (
     # Detect a provider that vanished without closing the connection, and reconnect within a second of its return.
     ("grpc.keepalive_time_ms", 10_000),

@@ -17,8 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 from chassis.identity.authorizer import Authorizer
 from chassis.identity.policy import FILE, PolicySource, read
 from chassis.identity.tls import CertificateFiles, expecting
+from chassis.rpc.client_config.service_config import FILES
 from chassis.rpc.server import OPERATIONS, Server, Servicer
-from chassis.rpc.service_config import FILES
 from devstack.certificates.ca import Issued
 
 SOON_S = 30.0

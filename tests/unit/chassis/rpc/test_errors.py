@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chassis.admission.calls_in_flight import OVERLOADED, OVERLOADED_RETRY_MS
+from chassis.rpc.client_config.retry_policy import longest_pause_s
 from chassis.rpc.errors import NO_RETRY, PUSHBACK, to_api_error, trailing_metadata
-from chassis.rpc.retry_policy import longest_pause_s
 from eventlog.core.errors import NotReady
 
 

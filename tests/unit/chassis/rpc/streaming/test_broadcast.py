@@ -6,7 +6,7 @@ import asyncio
 
 from groupbuy.orders.v1.orders_pb2 import Order
 
-from chassis.rpc.broadcast import WAKE_BATCH, Fanout, SharedMessage, shared_serialiser
+from chassis.rpc.streaming.broadcast import WAKE_BATCH, Fanout, SharedMessage, shared_serialiser
 from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.chassis.support import eventually
 

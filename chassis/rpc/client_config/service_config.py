@@ -1,9 +1,10 @@
 """gRPC service configs, generated from the contract: which calls a gRPC client retries by itself, and how.
 
-`python -m chassis.rpc.service_config` writes one JSON file a service process into protos/service_config/. Any gRPC
-client accepts it as its `grpc.service_config`. Only UNAVAILABLE is retried, which is safe for all of our calls: a
-write has a request id or states the wanted state. A client's retries are not limited as a whole (`retryThrottling`):
-gRPC would allow 500 failures at most, and a client with 200 calls a second has as many while a service restarts.
+`python -m chassis.rpc.client_config.service_config` writes one JSON file a service process into
+protos/service_config/. Any gRPC client accepts it as its `grpc.service_config`. Only UNAVAILABLE is retried, which is
+safe for all of our calls: a write has a request id or states the wanted state. A client's retries are not limited as a
+whole (`retryThrottling`): gRPC would allow 500 failures at most, and a client with 200 calls a second has as many while
+a service restarts.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from groupbuy.groups.v1 import campaigns_pb2, groups_pb2, links_pb2
 from groupbuy.orders.v1 import orders_pb2
 from groupbuy.payments.v1 import operator_pb2, payments_pb2
 
-from chassis.rpc.retry_policy import retry_policy
+from chassis.rpc.client_config.retry_policy import retry_policy
 
-FOLDER = Path(__file__).resolve().parents[2] / "protos" / "service_config"
+FOLDER = Path(__file__).resolve().parents[3] / "protos" / "service_config"
 #: Files of the contract by service process.
 FILES: dict[str, tuple[FileDescriptor, ...]] = {
     "orders": (orders_pb2.DESCRIPTOR,),

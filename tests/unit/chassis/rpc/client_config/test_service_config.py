@@ -9,7 +9,7 @@ import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.rpc import retry_policy, service_config
+from chassis.rpc.client_config import retry_policy, service_config
 from chassis.rpc.errors import ApiError
 from groupbuy_client.transport import TIMEOUT_S
 from tests.unit.chassis.support import SOON_S, a_request, refusal, running
@@ -18,7 +18,7 @@ from tests.unit.chassis.support import SOON_S, a_request, refusal, running
 @pytest.mark.parametrize("service", list(service_config.FILES))
 def test_the_committed_file_is_up_to_date(service: str) -> None:
     committed = service_config.path(service).read_text(encoding="utf-8")
-    assert committed == service_config.text(service), "run `python -m chassis.rpc.service_config`"
+    assert committed == service_config.text(service), "run `python -m chassis.rpc.client_config.service_config`"
 
 
 def test_every_method_is_retried_except_client_streams_and_none_waits_for_its_connection() -> None:

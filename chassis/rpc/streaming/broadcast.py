@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from chassis.rpc.key_members import KeyMembers
+from chassis.rpc.streaming.key_members import KeyMembers
 from eventlog.views.change_notifier import ChangeNotifier, Subscription
 
 T = TypeVar("T")

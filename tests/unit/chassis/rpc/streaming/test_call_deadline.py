@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chassis.rpc.call_deadline import MARGIN_S, UNLIMITED_S, CallDeadline, wait_until
+from chassis.rpc.streaming.call_deadline import MARGIN_S, UNLIMITED_S, CallDeadline, wait_until
 from eventlog.views.change_notifier import ChangeNotifier
 
 
