@@ -19,7 +19,8 @@ from ops import metrics_command
 from ops.broker import acls, campaigns, dlq, offsets, skip, topics
 from ops.export import command as export
 from ops.ledger import command as ledger
-from ops.log import invites, replay, show, tail, verify, what_if
+from ops.log import invites, show, tail, verify
+from ops.log.rerun import replay, what_if
 from ops.output import Output
 from ops.reconcile import command as reconcile
 from ops.repair import command as repair

@@ -21,10 +21,10 @@ from ops.audit.fold import LogFold
 from ops.audit.group.membership import GroupState
 from ops.audit.money.status import status_of
 from ops.errors import OpsError
-from ops.log.anonymous import anonymous
-from ops.log.describe import clock, short
 from ops.log.history import HISTORY, Entry, lines, read_more
 from ops.log.reader import Reader
+from ops.log.rendering.anonymous import anonymous
+from ops.log.rendering.describe import clock, short
 from ops.watch.folding.summary import OpenItem, Summary, summarise
 from shared_kernel.topics import ORDERS
 

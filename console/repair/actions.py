@@ -14,7 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from groupbuy.groups.v1 import groups_pb2
 from groupbuy.payments.v1 import operator_pb2
 
-from ops.log.anonymous import PERSONAL_FIELDS
+from ops.log.rendering.anonymous import PERSONAL_FIELDS
 
 OPERATORS = operator_pb2.DESCRIPTOR.services_by_name["OperatorService"]
 GROUPS = groups_pb2.DESCRIPTOR.services_by_name["GroupService"]

@@ -10,7 +10,7 @@ from groupbuy.payments.v1 import operator_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_REFUND
 
 from ops.amounts import amount
-from ops.log.describe import day_and_clock, short
+from ops.log.rendering.describe import day_and_clock, short
 from ops.repair.advice import KINDS, operation_name
 
 

@@ -26,8 +26,8 @@ from groupbuy.payments.v1.operator_pb2 import ListIssuesRequest, ListIssuesRespo
 from console.live.services import CALL_S, Services
 from console.repair.actions import CANCEL, GROUPS, OPERATORS, Action, BadForm, actions, request_of, response_class, rows
 from console.repair.cancelling import events_of, refusal_of
-from ops.log.anonymous import nameless
-from ops.log.describe import event_line
+from ops.log.rendering.anonymous import nameless
+from ops.log.rendering.describe import event_line
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.amounts import amount
-from ops.log.describe import clock, day_and_clock, short
+from ops.log.rendering.describe import clock, day_and_clock, short
 
 FOLDER = Path(__file__).resolve().parents[1] / "templates"
 

@@ -19,7 +19,7 @@ from ops.broker.appending import appending
 from ops.broker.connection import at_broker
 from ops.broker.declared import declared_partitions
 from ops.errors import CANNOT_RUN, DOES_NOT_HOLD, OpsError
-from ops.log.describe import day_and_clock, one_line
+from ops.log.rendering.describe import day_and_clock, one_line
 from ops.output import Json, Output
 from ops.security import cluster
 from ops.where import Kafka, broker

@@ -40,9 +40,9 @@ from ops.broker.appending import appending
 from ops.broker.connection import at_broker
 from ops.broker.declared import not_declared
 from ops.errors import OpsError, cannot_run
-from ops.log.decode import place_of
-from ops.log.describe import day_and_clock
 from ops.log.reader import Reader
+from ops.log.rendering.decode import place_of
+from ops.log.rendering.describe import day_and_clock
 from ops.output import Json, Output
 from ops.printing import printable, printable_bytes, say
 from ops.security import cluster

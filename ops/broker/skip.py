@@ -23,8 +23,8 @@ from ops import completion
 from ops.broker.connection import at_broker
 from ops.broker.declared import declared_partitions
 from ops.errors import OpsError, cannot_run
-from ops.log.decode import place_of
-from ops.log.describe import day_and_clock
+from ops.log.rendering.decode import place_of
+from ops.log.rendering.describe import day_and_clock
 from ops.log.verify_checks import INBOXES, LOGS, UNTAKEN, Chains, Context, Kind, check
 from ops.output import Json, Output
 from ops.security import cluster

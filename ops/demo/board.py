@@ -20,7 +20,7 @@ from ops.audit.group.membership import GroupState
 from ops.audit.money.group_payments import GroupPaymentsFold
 from ops.demo.endings import Ending, ending
 from ops.demo.sums import Sums, of_group
-from ops.log.describe import clock, event_line
+from ops.log.rendering.describe import clock, event_line
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 
 TOPICS = (GROUP_LOG.name, PAYMENT_LOG.name)

@@ -17,9 +17,9 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from chassis.telemetry.printable import printable
 from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
-from ops.log.decode import decode, words
-from ops.log.describe import day_and_clock, event_line, fact_line, orders_of
 from ops.log.reader import Reader
+from ops.log.rendering.decode import decode, words
+from ops.log.rendering.describe import day_and_clock, event_line, fact_line, orders_of
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 
 #: In the order of cause and effect, which orders entries of equal times.

@@ -19,8 +19,8 @@ from rich.tree import Tree
 from eventlog.core.partitioner import partition_of
 from ops.broker.connection import at_broker
 from ops.errors import cannot_run
-from ops.log.describe import short
 from ops.log.reader import Reader, skips
+from ops.log.rendering.describe import short
 from ops.log.show import group_key
 from ops.output import Json, Output
 from ops.printing import printable

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from ops.broker.connection import at_broker
 from ops.errors import cannot_run
-from ops.log.anonymous import anonymous as without_customers
-from ops.log.decode import as_object
 from ops.log.history import WHO, Line, history, lines
+from ops.log.rendering.anonymous import anonymous as without_customers
+from ops.log.rendering.decode import as_object
 from ops.output import Json, Output
 from ops.printing import printable
 from ops.where import Kafka, broker

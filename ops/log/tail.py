@@ -10,8 +10,8 @@ from eventlog.records.topic_spec import TopicSpec
 from ops import completion
 from ops.broker.connection import at_broker
 from ops.errors import cannot_run
-from ops.log.decode import as_object, line
 from ops.log.reader import Reader
+from ops.log.rendering.decode import as_object, line
 from ops.output import Json, Output
 from ops.where import Kafka, broker
 from shared_kernel.topics import ALL

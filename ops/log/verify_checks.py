@@ -21,7 +21,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.producing.batch_output import RECORD_BYTES
 from eventlog.records.dead_letters import HEADER_BYTES
 from eventlog.records.topic_spec import TopicSpec
-from ops.log.replay import domains
+from ops.log.rerun.replay import domains
 from shared_kernel import campaign_table, log_registry
 from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, REGISTRY
 

@@ -9,8 +9,8 @@ from groupbuy.payments.v1 import operator_pb2 as pb
 from rich.table import Table
 
 from ops.amounts import amount
-from ops.log.describe import day_and_clock
-from ops.log.tokens import without_tokens
+from ops.log.rendering.describe import day_and_clock
+from ops.log.rendering.tokens import without_tokens
 from ops.output import Output
 from ops.repair.advice import KINDS, commands, next_step
 

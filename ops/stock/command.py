@@ -11,8 +11,8 @@ from ops import where
 from ops.audit.auditor import Auditor
 from ops.broker.connection import at_broker
 from ops.errors import cannot_run
-from ops.log.describe import day_and_clock
 from ops.log.reader import Reader, skips
+from ops.log.rendering.describe import day_and_clock
 from ops.output import Json, Output
 from ops.sheet import Column, Sheet
 from ops.stock.holders import Holder, StockRow, holders, stock_rows

@@ -13,7 +13,7 @@ from eventlog.runtime.wall_clock import wall_clock_ms
 from ops import where
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, OpsError
-from ops.log.describe import day_and_clock
+from ops.log.rendering.describe import day_and_clock
 from ops.output import Json, Output
 from ops.repair.service import read_issues
 from ops.security import cluster

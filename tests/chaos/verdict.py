@@ -14,7 +14,7 @@ from ops.audit.findings import Invariant
 from ops.audit.group.seats import SeatState
 from ops.audit.run import NotQuiet, audit
 from ops.demo.player import Tally
-from ops.log.replay import domains, replayed
+from ops.log.rerun.replay import domains, replayed
 from ops.reconcile.command import compared
 from ops.reconcile.comparison import Kind
 

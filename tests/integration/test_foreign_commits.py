@@ -10,8 +10,8 @@ from aiokafka.errors import KafkaError
 from groupbuy.orders.v1 import orders_pb2 as pb
 
 from groupbuy_testing.running import RunningStack
-from ops.log.decode import line
 from ops.log.reader import Reader
+from ops.log.rendering.decode import line
 from shared_kernel import topics
 from tests.integration.shop import Shop, until
 from tests.waiting import wait_for_async

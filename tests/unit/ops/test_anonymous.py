@@ -10,8 +10,8 @@ from groupbuy.links.v1.links_pb2 import Invitation
 from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from groupbuy.payments.v1 import decisions_pb2 as p
 
-from ops.log.anonymous import PERSONAL_FIELDS, anonymous
 from ops.log.history import HISTORY, Entry, lines
+from ops.log.rendering.anonymous import PERSONAL_FIELDS, anonymous
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 
 GROUP = "5d7c9f3e-0000-4000-8000-000000000001"

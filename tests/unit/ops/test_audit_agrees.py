@@ -13,7 +13,7 @@ import pytest
 from ops.audit.auditor import Auditor
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
-from ops.log.replay import Replay, domains
+from ops.log.rerun.replay import Replay, domains
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops.simulated_system import SimulatedSystem
 

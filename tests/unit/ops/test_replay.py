@@ -10,7 +10,7 @@ import pytest
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, GroupExpired
 
 from eventlog.core.aggregate import Aggregate, decide
-from ops.log.replay import Replay
+from ops.log.rerun.replay import Replay
 from shared_kernel.topics import GROUP_LOG
 
 

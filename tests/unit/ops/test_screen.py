@@ -30,10 +30,12 @@ from ops.demo.board import Board
 from ops.demo.screen.results import by_group, members
 from ops.errors import OpsError
 from ops.ledger import command as ledger
-from ops.log import decode, history, invites, replay, show, what_if
-from ops.log.describe import event_line
-from ops.log.simulated import Outcome
-from ops.log.what_if import Compared
+from ops.log import history, invites, show
+from ops.log.rendering import decode
+from ops.log.rendering.describe import event_line
+from ops.log.rerun import replay, what_if
+from ops.log.rerun.simulated import Outcome
+from ops.log.rerun.what_if import Compared
 from ops.output import Output
 from ops.printing import as_json
 from ops.reconcile import command as reconcile

@@ -16,8 +16,8 @@ from groupbuy.payments.v1.decisions_pb2 import (
 )
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
-from ops.log.decode import fields, words
-from ops.log.tokens import shown_link, without_tokens
+from ops.log.rendering.decode import fields, words
+from ops.log.rendering.tokens import shown_link, without_tokens
 
 METHOD, LINK = "stripe_pm_1NirD82eZvKYlo2C", "stripe:pi_3Nir_secret_9mTq"
 

@@ -19,7 +19,7 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.inventory.v1.inbox_pb2 import CreateStockCommand, StockInput
 
 from eventlog.core.aggregate import Aggregate, decide
-from ops.log.simulated import Actual, Change, Simulated
+from ops.log.rerun.simulated import Actual, Change, Simulated
 from services.groups.processors.router import AnswerRoutes
 from services.inventory.domain.allowance.domain import AllowanceDomain
 from services.inventory.domain.stock.domain import StockDomain

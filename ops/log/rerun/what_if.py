@@ -23,8 +23,8 @@ from ops.audit.stock.folds import InMemoryFolds
 from ops.broker.connection import at_broker
 from ops.errors import cannot_run
 from ops.log.reader import Reader, skips
-from ops.log.sale import UNKNOWN_TOTAL, Sale
-from ops.log.simulated import Actual, Change, Outcome, Simulated
+from ops.log.rerun.sale import UNKNOWN_TOTAL, Sale
+from ops.log.rerun.simulated import Actual, Change, Outcome, Simulated
 from ops.output import Json, Output
 from ops.where import Kafka, broker
 from services.groups.domain.terms import RULES_VERSIONS, SUPPLY_RULES_VERSION, problems

@@ -17,7 +17,7 @@ from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, Provider
 
 from chassis.telemetry.printable import printable
 from ops.amounts import amount
-from ops.log.tokens import shown_link, shown_method, without_tokens
+from ops.log.rendering.tokens import shown_link, shown_method, without_tokens
 
 
 def clock(time_ms: int) -> str:

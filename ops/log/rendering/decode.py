@@ -16,8 +16,8 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.records.topic_spec import TopicSpec
-from ops.log.describe import day_and_clock, event_line, fact_line, one_line
-from ops.log.tokens import without_tokens
+from ops.log.rendering.describe import day_and_clock, event_line, fact_line, one_line
+from ops.log.rendering.tokens import without_tokens
 from ops.printing import printable, printable_bytes
 
 #: Inbox fields with the bytes of another topic's record.
