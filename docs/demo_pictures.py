@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from ops.console import SafeConsole
 from ops.demo.history import replay
 from ops.demo.screen.results import print_results
 from ops.demo.screen.view import View
+from ops.terminal.rich_console import SafeConsole
 
 FOLDER = Path(__file__).parent
 HISTORY = FOLDER / "demo-history.gz"

@@ -18,9 +18,9 @@ from ops.audit.run import audit as run_audit
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger import command as ledger
-from ops.output import Json, Output
 from ops.security import require_provider
 from ops.statements import source
+from ops.terminal.output import Json, Output
 
 
 def audit(

@@ -1,7 +1,7 @@
 """All commands of the command line. Each group of commands is a module of its own.
 
-Every command takes `json: Json = False` and prints through `ops.output.Output`. The docstring of a command has five
-paragraphs: a summary of one line; `Reads …`; `Changes …`; `Exit codes: 0 …, 1 …, 2 …`; `Example: groupbuy-ops …`.
+Every command takes `json: Json = False` and prints through `ops.terminal.output.Output`. The docstring of a command has
+five paragraphs: a summary of one line; `Reads …`; `Changes …`; `Exit codes: 0 …, 1 …, 2 …`; `Example: groupbuy-ops …`.
 Further paragraphs may follow the summary. A test compares each command with this, and docs/commands.md is generated
 from them.
 """
@@ -21,10 +21,10 @@ from ops.export import command as export
 from ops.ledger import command as ledger
 from ops.log import invites, show, tail, verify
 from ops.log.rerun import replay, what_if
-from ops.output import Output
 from ops.reconcile import command as reconcile
 from ops.repair import command as repair
 from ops.stock import command as stock
+from ops.terminal.output import Output
 from ops.trace import command as trace
 from ops.watch import command as watch
 from ops.watch import lag_command, stuck_command

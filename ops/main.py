@@ -11,8 +11,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from ops import streams
 from ops.errors import CANNOT_RUN, INTERRUPTED, INVARIANT, OK
+from ops.terminal import streams
 
 PROGRAM = "groupbuy-ops"
 
@@ -96,7 +96,7 @@ def _reason(error: OSError) -> str:
 
 
 def _say(message: str, code: int, lines: Sequence[str] = ()) -> int:
-    from ops.printing import say
+    from ops.terminal.printing import say
 
     say(f"{PROGRAM}: {message}")
     for line in lines:

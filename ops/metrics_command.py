@@ -11,7 +11,7 @@ from rich.table import Table
 from chassis.telemetry.metric import LABELS, Metric
 from chassis.telemetry.metric_catalogue import CATALOGUE
 from ops.errors import cannot_run
-from ops.output import Json, Output
+from ops.terminal.output import Json, Output
 
 
 def metrics(

@@ -11,7 +11,7 @@ from console.live.services import Services
 from console.live.stock import Stocks
 from console.web.channel import Channel
 from console.web.templates import count, fragment
-from ops.amounts import amount
+from ops.terminal.amounts import amount
 from ops.watch.folding.summary import Money
 
 #: Groups on the page; the next deadlines come first.

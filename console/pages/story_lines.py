@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from groupbuy.payments.v1.decisions_pb2 import Operation
 
-from ops.amounts import amount
 from ops.log.history import Line
 from ops.log.rendering.describe import clock, orders_of
+from ops.terminal.amounts import amount
 
 #: Events after which somebody may have to act.
 _FAILURES = frozenset(

@@ -9,9 +9,9 @@ from urllib.parse import quote, urlencode
 from groupbuy.payments.v1 import operator_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_REFUND
 
-from ops.amounts import amount
 from ops.log.rendering.describe import day_and_clock, short
 from ops.repair.advice import KINDS, operation_name
+from ops.terminal.amounts import amount
 
 
 class ShownIssue(NamedTuple):

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from console.share.offer import Offer
 from console.share.texts import EN, Texts
-from ops.amounts import amount
+from ops.terminal.amounts import amount
 from shared_kernel.currencies import decimal_text
 
 WIDTH, HEIGHT = 1_200, 630

@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ops.amounts import amount
 from ops.log.rendering.describe import clock, day_and_clock, short
+from ops.terminal.amounts import amount
 
 FOLDER = Path(__file__).resolve().parents[1] / "templates"
 

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ops.amounts import amount
 from ops.audit.findings import TITLES, Findings, Invariant
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
 from ops.audit.money.statement import Totals
-from ops.console import labelled
-from ops.sheet import Column, Sheet
+from ops.terminal.amounts import amount
+from ops.terminal.rich_console import labelled
+from ops.terminal.sheet import Column, Sheet
 
 MAX_SHOWN = 50
 #: Invariants that another command checks.

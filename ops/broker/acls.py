@@ -11,8 +11,8 @@ from eventlog.admin import acls
 from eventlog.admin.acls import Grant
 from ops.broker.connection import at_broker
 from ops.errors import OpsError, cannot_run
-from ops.output import Json, Output
 from ops.security import cluster
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from shared_kernel.topics import ALL, GROUP_PREFIX
 

@@ -20,8 +20,8 @@ from ops.broker.connection import at_broker
 from ops.broker.declared import declared_partitions
 from ops.errors import CANNOT_RUN, DOES_NOT_HOLD, OpsError
 from ops.log.rendering.describe import day_and_clock, one_line
-from ops.output import Json, Output
 from ops.security import cluster
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel.campaign_table import mismatch

@@ -43,9 +43,9 @@ from ops.errors import OpsError, cannot_run
 from ops.log.reader import Reader
 from ops.log.rendering.decode import place_of
 from ops.log.rendering.describe import day_and_clock
-from ops.output import Json, Output
-from ops.printing import printable, printable_bytes, say
 from ops.security import cluster
+from ops.terminal.output import Json, Output
+from ops.terminal.printing import printable, printable_bytes, say
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry

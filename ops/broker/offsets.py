@@ -29,8 +29,8 @@ from ops import completion
 from ops.broker.connection import at_broker
 from ops.broker.declared import declared_partitions
 from ops.errors import OpsError, cannot_run
-from ops.output import Json, Output
 from ops.security import cluster
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry, topics

@@ -26,8 +26,8 @@ from ops.errors import OpsError, cannot_run
 from ops.log.rendering.decode import place_of
 from ops.log.rendering.describe import day_and_clock
 from ops.log.verify_checks import INBOXES, LOGS, UNTAKEN, Chains, Context, Kind, check
-from ops.output import Json, Output
 from ops.security import cluster
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry

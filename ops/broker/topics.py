@@ -16,8 +16,8 @@ from ops import completion
 from ops.broker.connection import at_broker, probe
 from ops.broker.log_creation import create_log
 from ops.errors import OpsError, cannot_run
-from ops.output import Json, Output
 from ops.security import cluster, timeout_s
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry

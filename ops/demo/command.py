@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from devstack.errors import DevstackError
-from ops.console import WIDTH_OF_FILES, SafeConsole
 from ops.demo.director import Director, Options
 from ops.errors import OpsError
-from ops.output import Json, Output
+from ops.terminal.output import Json, Output
+from ops.terminal.rich_console import WIDTH_OF_FILES, SafeConsole
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

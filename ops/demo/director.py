@@ -26,7 +26,6 @@ from chassis.rpc.client_config import channel_options
 from devstack import addresses
 from devstack.product import CONSOLE
 from ops.audit import Marks, NotQuiet, Report, audit, marks, wait_quiet
-from ops.console import labelled
 from ops.demo import kept
 from ops.demo.board import TOPICS, Board
 from ops.demo.highlights import Kill, highlights, link
@@ -38,6 +37,7 @@ from ops.demo.screen.startup import Startup
 from ops.demo.screen.view import FRAMES_PER_SECOND, View, animated
 from ops.demo.stage import Stage
 from ops.log.reader import Reader
+from ops.terminal.rich_console import labelled
 
 #: The service that is killed.
 VICTIM = "groups"

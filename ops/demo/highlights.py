@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ops.amounts import amount
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
 from ops.demo.board import Board
 from ops.demo.endings import Ending, ending
+from ops.terminal.amounts import amount
 
 
 class Kill(NamedTuple):

@@ -15,7 +15,7 @@ from ops.export.asyncapi_document import asyncapi_document
 from ops.export.committed import REPLICATION
 from ops.export.kubernetes_files import kubernetes_files
 from ops.export.tool_configs import Access, tool_configs
-from ops.output import Json, Output
+from ops.terminal.output import Json, Output
 from shared_kernel.topics import ALL
 
 app = typer.Typer(no_args_is_help=True, help="Generates files for other programs from the topics and the policy.")

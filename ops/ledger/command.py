@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ops.amounts import amount
 from ops.audit.findings import Findings
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, OpsError, cannot_run
 from ops.ledger import root_files
 from ops.ledger.root_files import RootCollector
 from ops.log.reader import Reader, skips
-from ops.output import Json, Output
+from ops.terminal.amounts import amount
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from shared_kernel.topics import PAYMENT_LOG
 

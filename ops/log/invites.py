@@ -22,8 +22,8 @@ from ops.errors import cannot_run
 from ops.log.reader import Reader, skips
 from ops.log.rendering.describe import short
 from ops.log.show import group_key
-from ops.output import Json, Output
-from ops.printing import printable
+from ops.terminal.output import Json, Output
+from ops.terminal.printing import printable
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_LOG
 

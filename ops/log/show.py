@@ -13,8 +13,8 @@ from ops.errors import cannot_run
 from ops.log.history import WHO, Line, history, lines
 from ops.log.rendering.anonymous import anonymous as without_customers
 from ops.log.rendering.decode import as_object
-from ops.output import Json, Output
-from ops.printing import printable
+from ops.terminal.output import Json, Output
+from ops.terminal.printing import printable
 from ops.where import Kafka, broker
 
 app = typer.Typer(no_args_is_help=True, help="Prints the history of a group or an order.")

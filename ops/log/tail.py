@@ -12,7 +12,7 @@ from ops.broker.connection import at_broker
 from ops.errors import cannot_run
 from ops.log.reader import Reader
 from ops.log.rendering.decode import as_object, line
-from ops.output import Json, Output
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from shared_kernel.topics import ALL
 

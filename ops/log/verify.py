@@ -23,12 +23,12 @@ from eventlog.records.topic_spec import TopicSpec
 from ops import completion
 from ops.broker.connection import at_broker
 from ops.broker.topics import specs_of
-from ops.console import labelled
 from ops.errors import DOES_NOT_HOLD, cannot_run
 from ops.log.verify_checks import LOGS, UNTAKEN, Chains, Context, Finding, Kind, check, decoders
-from ops.output import Json, Output
-from ops.printing import printable
 from ops.security import cluster
+from ops.terminal.output import Json, Output
+from ops.terminal.printing import printable
+from ops.terminal.rich_console import labelled
 from ops.where import Kafka, broker
 from shared_kernel.log_registry import Registry
 from shared_kernel.topics import ALL, REGISTRY

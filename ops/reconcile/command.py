@@ -24,7 +24,6 @@ from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger.fold import Ledger
 from ops.log.reader import Reader, skips
-from ops.output import Json, Output
 from ops.reconcile.claims import feed
 from ops.reconcile.comparison import Books, Kind, Line, compare, payout_lines
 from ops.repair.findings import findings
@@ -32,6 +31,7 @@ from ops.security import require_provider
 from ops.statements import source
 from ops.statements.collected import Statement
 from ops.statements.simulated import payouts, statement
+from ops.terminal.output import Json, Output
 from services.payments.domain.evolve import evolve
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry, Fault

@@ -19,10 +19,10 @@ from groupbuy.payments.v1.ledger_pb2 import LedgerAccount
 from ops import where
 from ops.completion import offering
 from ops.errors import DOES_NOT_HOLD, cannot_run
-from ops.output import Json, Output
 from ops.repair.advice import KINDS
 from ops.repair.printing import print_issues, print_repair
 from ops.repair.service import operators
+from ops.terminal.output import Json, Output
 
 app = typer.Typer(no_args_is_help=True, help="Repairs payments: each repair is recorded with its operator and reason.")
 

@@ -8,11 +8,11 @@ from google.protobuf.json_format import MessageToDict
 from groupbuy.payments.v1 import operator_pb2 as pb
 from rich.table import Table
 
-from ops.amounts import amount
 from ops.log.rendering.describe import day_and_clock
 from ops.log.rendering.tokens import without_tokens
-from ops.output import Output
 from ops.repair.advice import KINDS, commands, next_step
+from ops.terminal.amounts import amount
+from ops.terminal.output import Output
 
 #: Rows of a table.
 MAX_SHOWN = 100

@@ -13,9 +13,9 @@ from ops.broker.connection import at_broker
 from ops.errors import cannot_run
 from ops.log.reader import Reader, skips
 from ops.log.rendering.describe import day_and_clock
-from ops.output import Json, Output
-from ops.sheet import Column, Sheet
 from ops.stock.holders import Holder, StockRow, holders, stock_rows
+from ops.terminal.output import Json, Output
+from ops.terminal.sheet import Column, Sheet
 from shared_kernel.topics import GROUP_LOG, STOCK_LOG
 
 #: Rows of the table of groups.

@@ -12,7 +12,7 @@ from ops.broker.connection import at_broker
 from ops.errors import cannot_run
 from ops.log.reader import Reader
 from ops.log.show import is_id
-from ops.output import Json, Output
+from ops.terminal.output import Json, Output
 from ops.trace import attributes, svg, terminal
 from ops.trace.span import Span
 from ops.trace.spans import SpanBuilder

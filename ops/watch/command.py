@@ -18,7 +18,7 @@ from ops import where
 from ops.audit.findings import TITLES, Invariant
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, cannot_run
-from ops.output import Json, Output
+from ops.terminal.output import Json, Output
 from ops.trace.follow import Sample, TraceFollower
 from ops.watch.folding.summary import PROVIDERS
 from ops.watch.folding.totals import Totals

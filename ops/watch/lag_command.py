@@ -12,8 +12,8 @@ from ops import where
 from ops.broker.connection import at_broker
 from ops.completion import offering
 from ops.errors import DOES_NOT_HOLD, cannot_run
-from ops.output import Json, Output
 from ops.security import cluster
+from ops.terminal.output import Json, Output
 from ops.watch.lag import READERS, LagReader, Lags, PartitionLag
 
 

@@ -14,9 +14,9 @@ from ops import where
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.log.rendering.describe import day_and_clock
-from ops.output import Json, Output
 from ops.repair.service import read_issues
 from ops.security import cluster
+from ops.terminal.output import Json, Output
 from ops.watch.folding.incremental import IncrementalAudit
 from ops.watch.lag import LagReader
 from ops.watch.stuck import Stuck, attention, overdue, standing

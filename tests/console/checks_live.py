@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from devstack.product import CONSOLE
 from devstack.supervision.waiting import wait_for
-from ops.amounts import amount
+from ops.terminal.amounts import amount
 from tests.console.browser import DESK, WAIT_MS, page_of
 from tests.console.shop import Shop
 from tests.console.site import Site

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ops.amounts import amount
 from ops.demo.sums import Sums
-from ops.sheet import Column
+from ops.terminal.amounts import amount
+from ops.terminal.sheet import Column
 
 #: Full price - discount - unpaid = net.
 PRICE = (Column("full price"), Column("- discount"), Column("- unpaid"), Column("= net"))

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from ops.amounts import amount
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat
@@ -19,7 +18,8 @@ from ops.demo.endings import Ending, ending
 from ops.demo.player import Tally
 from ops.demo.screen import money_columns
 from ops.demo.sums import Sums, of_seat, unpaid
-from ops.sheet import Column, Row, Sheet
+from ops.terminal.amounts import amount
+from ops.terminal.sheet import Column, Row, Sheet
 
 #: The numbers of groups, and of members of a group, that have a row of their own.
 GROUPS_SHOWN = 10

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from chassis.telemetry.printable import printable
-from ops.amounts import amount
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
 from ops.demo.board import Board
@@ -21,7 +20,8 @@ from ops.demo.plan import Evening
 from ops.demo.player import Tally
 from ops.demo.screen import money_columns
 from ops.demo.screen.bar import Glyphs, bar, glyphs, legend
-from ops.sheet import Column, Sheet
+from ops.terminal.amounts import amount
+from ops.terminal.sheet import Column, Sheet
 
 FRAMES_PER_SECOND = 5
 #: The width from which the panels stand in two columns, and the width of the left one.

@@ -18,7 +18,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from eventlog.records.topic_spec import TopicSpec
 from ops.log.rendering.describe import day_and_clock, event_line, fact_line, one_line
 from ops.log.rendering.tokens import without_tokens
-from ops.printing import printable, printable_bytes
+from ops.terminal.printing import printable, printable_bytes
 
 #: Inbox fields with the bytes of another topic's record.
 COPIES: dict[str, type[Message]] = {

@@ -16,8 +16,8 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, ProviderCall
 
 from chassis.telemetry.printable import printable
-from ops.amounts import amount
 from ops.log.rendering.tokens import shown_link, shown_method, without_tokens
+from ops.terminal.amounts import amount
 
 
 def clock(time_ms: int) -> str:

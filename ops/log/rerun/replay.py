@@ -20,10 +20,10 @@ from eventlog.core.aggregate import Aggregate, Domain, decide
 from eventlog.core.errors import InvariantViolation
 from eventlog.records.topic_spec import TopicSpec
 from ops.broker.connection import at_broker
-from ops.console import labelled
 from ops.errors import DOES_NOT_HOLD
 from ops.log.reader import Reader, skips
-from ops.output import Json, Output
+from ops.terminal.output import Json, Output
+from ops.terminal.rich_console import labelled
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 

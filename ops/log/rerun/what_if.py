@@ -17,7 +17,6 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.inventory.v1.decisions_pb2 import StockDecision
 from rich.table import Table
 
-from ops.amounts import amount
 from ops.audit.findings import Findings
 from ops.audit.stock.folds import InMemoryFolds
 from ops.broker.connection import at_broker
@@ -25,7 +24,8 @@ from ops.errors import cannot_run
 from ops.log.reader import Reader, skips
 from ops.log.rerun.sale import UNKNOWN_TOTAL, Sale
 from ops.log.rerun.simulated import Actual, Change, Outcome, Simulated
-from ops.output import Json, Output
+from ops.terminal.amounts import amount
+from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from services.groups.domain.terms import RULES_VERSIONS, SUPPLY_RULES_VERSION, problems
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, STOCK_LOG

@@ -9,9 +9,9 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 
-from ops.amounts import amount
 from ops.log.rendering import describe
 from ops.log.rendering.decode import as_object, line
+from ops.terminal.amounts import amount
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX
 from tests.scenarios.facts import GROUP
 from tests.unit.ops.scripted_logs import ScriptedLogs, completed_group

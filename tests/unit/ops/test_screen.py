@@ -20,12 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from chassis.telemetry.printable import json_safe, printable, printable_bytes, printable_lines
-from ops import console, main, output
+from ops import main
 from ops.audit.auditor import Auditor
 from ops.audit.findings import Findings, Invariant
 from ops.audit.money.statement import Totals
 from ops.broker import acls, dlq, offsets, skip
-from ops.console import SafeConsole
 from ops.demo.board import Board
 from ops.demo.screen.results import by_group, members
 from ops.errors import OpsError
@@ -36,10 +35,12 @@ from ops.log.rendering.describe import event_line
 from ops.log.rerun import replay, what_if
 from ops.log.rerun.simulated import Outcome
 from ops.log.rerun.what_if import Compared
-from ops.output import Output
-from ops.printing import as_json
 from ops.reconcile import command as reconcile
 from ops.reconcile.comparison import Kind, Line
+from ops.terminal import output, rich_console
+from ops.terminal.output import Output
+from ops.terminal.printing import as_json
+from ops.terminal.rich_console import SafeConsole
 from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_LOG
 from tests.unit.ops.hostile import ALL, TEXTS, forged, unsafe
 
@@ -69,7 +70,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """The output of all commands."""
     out = io.StringIO()
     made = lambda: SafeConsole(file=out, width=400, force_terminal=False)  # noqa: E731
-    for module in (console, output):
+    for module in (rich_console, output):
         monkeypatch.setattr(module, "console", made)
     monkeypatch.setattr(sys, "stdout", out)
     return out
@@ -145,7 +146,7 @@ def test_tail_and_show(spec: Any, message: Any, screen: io.StringIO) -> None:
     assert decode.as_object(spec, one)["key"] == ALL
     if spec in history.HISTORY:
         for line in history.lines([history.Entry(spec, one, decode.decode(spec, one))]):
-            console.console().print(show.styled(line), soft_wrap=True)
+            rich_console.console().print(show.styled(line), soft_wrap=True)
         safe(screen)
 
 
@@ -208,7 +209,7 @@ def test_audit(screen: io.StringIO) -> None:
     report.findings.alarm(ALL)
     report.findings.add_pending(ALL)
     report.money[ALL] = Totals()
-    report.print(console.console())
+    report.print(rich_console.console())
     safe(screen)
     assert not unsafe(report.json())
 
@@ -236,7 +237,7 @@ def test_invites(screen: io.StringIO) -> None:
     link = invites.Shared(ALL, inviter=ALL, channel=ALL)
     link.orders.append(invites.Order(ALL, ALL))
     found.links.append(link)
-    console.console().print(invites.tree("key", found))
+    rich_console.console().print(invites.tree("key", found))
     safe(screen)
     assert not unsafe(as_json(invites.report("key", found)))
 
@@ -293,7 +294,7 @@ def test_the_demo(screen: io.StringIO) -> None:
         g.GroupEvent(cancelled=g.GroupCancelled(reason=ALL)),
     ]
     board._group(group, g.GroupDecision(group=group, version=1, events=events).SerializeToString())
-    made = console.console()
+    made = rich_console.console()
     for news in board.news:
         made.print(news)
     made.print(by_group(board))
@@ -308,5 +309,5 @@ def test_findings_of_the_provider(screen: io.StringIO) -> None:
     findings.breach(Invariant.BOOKS_EQUAL, "", entry.order, f"{entry.hold} {entry.currency}")
     report = Auditor().report(settled=False)
     report.findings.violations.extend(findings.violations)
-    report.print(console.console())
+    report.print(rich_console.console())
     safe(screen)

@@ -13,11 +13,11 @@ import pytest
 
 from ops.audit.auditor import Auditor
 from ops.audit.report import Report
-from ops.console import SafeConsole
 from ops.demo.board import TOPICS, Board
 from ops.demo.offers import OFFERS
 from ops.demo.screen.view import ServiceState
-from ops.streams import SIMILAR
+from ops.terminal.rich_console import SafeConsole
+from ops.terminal.streams import SIMILAR
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops import simulated_system
 from tests.unit.ops.scripted_logs import ScriptedLogs

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.amounts import amount
 from ops.audit.group.membership import GroupState
 from ops.demo import kept
 from ops.demo.board import Board
 from ops.demo.endings import Ending, ending
 from ops.demo.highlights import Highlight, Kill, highlights, link
+from ops.terminal.amounts import amount
 from tests.unit.ops.demo.evenings import SimulatedEvening
 from tests.unit.ops.simulated_system import START_MS
 

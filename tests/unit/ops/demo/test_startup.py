@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from ops.console import SafeConsole
 from ops.demo.screen.startup import LINE_INTERVAL_S, Startup
+from ops.terminal.rich_console import SafeConsole
 from tests.unit.ops.demo.evenings import has_control_characters
 from tests.waiting import wait_for_async
 

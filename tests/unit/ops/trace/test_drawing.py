@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ops.console import SafeConsole
 from ops.errors import OpsError
+from ops.terminal.rich_console import SafeConsole
 from ops.trace import attributes, command, svg, terminal
 from ops.trace.command import trace
 from ops.trace.span import Span

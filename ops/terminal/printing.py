@@ -1,4 +1,4 @@
-"""Texts and JSON without control characters, for `ops.output` and for error messages."""
+"""Texts and JSON without control characters, for `ops.terminal.output` and for error messages."""
 
 from __future__ import annotations
 

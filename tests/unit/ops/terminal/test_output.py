@@ -9,8 +9,8 @@ import sys
 import pytest
 from rich.table import Table
 
-from ops import streams
-from ops.output import Output
+from ops.terminal import streams
+from ops.terminal.output import Output
 from tests.unit.ops.hostile import ALL, forged, unsafe
 
 

@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from chassis.telemetry.printable import printable, printable_lines
-from ops.streams import shown
+from ops.terminal.streams import shown
 
 WIDTH_OF_FILES = 160
 

@@ -2,7 +2,7 @@
 
 With --json, standard output has JSON alone, one object a line; progress and notes are on standard error. A command
 takes `json: Json = False`, creates an `Output`, and prints through it alone. Texts of others are printed on one line
-without control characters, bidi controls and markup; see `ops.console` and `ops.printing`.
+without control characters, bidi controls and markup; see `ops.terminal.rich_console` and `ops.terminal.printing`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
-from ops.console import console
-from ops.printing import as_json, printable, say
+from ops.terminal.printing import as_json, printable, say
+from ops.terminal.rich_console import console
 
 #: The option of every command.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone, one object a line. Notes go to standard error.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.text import Text
 
-from ops.sheet import Column, Sheet
+from ops.terminal.sheet import Column, Sheet
 from tests.unit.ops.demo.evenings import console, printed
 from tests.unit.ops.hostile import ALL, forged, unsafe
 

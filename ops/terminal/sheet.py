@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from chassis.telemetry.printable import printable
-from ops.streams import shown
+from ops.terminal.streams import shown
 
 Cell = str | Text
 Row = Sequence[Cell]
