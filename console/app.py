@@ -18,9 +18,9 @@ from aiohttp import web
 from chassis.identity.tls import BadCertificates, CertificateFiles, RotatingChannel, certificate_files
 from chassis.lifecycle.settings import host_and_port
 from chassis.rpc.client_config.channel_options import options
-from chassis.telemetry.exposition import CONTENT_TYPE, MetricsCollector
 from chassis.telemetry.http_listener import Answer, HttpListener
-from chassis.telemetry.metrics_process import build_metrics
+from chassis.telemetry.metrics.exposition import CONTENT_TYPE, MetricsCollector
+from chassis.telemetry.metrics.metrics_process import build_metrics
 from console.live.board import Board
 from console.live.fold import POLL_S, fold
 from console.live.reports import REPORT, Report

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
 
-from chassis.telemetry import metrics_of_console as names
-from chassis.telemetry.metric_families import family
+from chassis.telemetry.metrics import metrics_of_console as names
+from chassis.telemetry.metrics.metric_families import family
 
 if TYPE_CHECKING:
     from console.app import Console

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chassis.telemetry.metric import LABELS, Kind, Metric, Source
-from chassis.telemetry.metric_catalogue import CATALOGUE
+from chassis.telemetry.metrics.metric import LABELS, Kind, Metric, Source
+from chassis.telemetry.metrics.metric_catalogue import CATALOGUE
 
 _SECTIONS = {
     Source.SERVICES: ("Every service", "Served by orders, groups and payments."),

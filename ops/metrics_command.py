@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from chassis.telemetry.metric import LABELS, Metric
-from chassis.telemetry.metric_catalogue import CATALOGUE
+from chassis.telemetry.metrics.metric import LABELS, Metric
+from chassis.telemetry.metrics.metric_catalogue import CATALOGUE
 from ops.errors import cannot_run
 from ops.terminal.output import Json, Output
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import Metric as Family
 
-from chassis.telemetry import metrics_of_services as m
-from chassis.telemetry.metric_families import family
+from chassis.telemetry.metrics import metrics_of_services as m
+from chassis.telemetry.metrics.metric_families import family
 
 #: Why a check fails, for people.
 _REASONS = {

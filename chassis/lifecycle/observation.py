@@ -14,12 +14,12 @@ from chassis.lifecycle.run_record import RunRecord
 from chassis.lifecycle.settings import ServiceSettings, host_and_port
 from chassis.lifecycle.watchdog import Watchdog
 from chassis.rpc.server import Server
-from chassis.telemetry import metrics_of_services as m
-from chassis.telemetry.exposition import Collect, MetricsCollector
 from chassis.telemetry.http_listener import HttpListener
-from chassis.telemetry.metric_families import family
-from chassis.telemetry.metrics_calls import call_metrics
-from chassis.telemetry.metrics_process import (
+from chassis.telemetry.metrics import metrics_of_services as m
+from chassis.telemetry.metrics.exposition import Collect, MetricsCollector
+from chassis.telemetry.metrics.metric_families import family
+from chassis.telemetry.metrics.metrics_calls import call_metrics
+from chassis.telemetry.metrics.metrics_process import (
     GarbageCollectorMeter,
     build_metrics,
     certificate_metrics,

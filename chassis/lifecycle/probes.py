@@ -12,8 +12,8 @@ from typing import Any
 
 from chassis.lifecycle.health_state import HealthState
 from chassis.lifecycle.watchdog import Watchdog
-from chassis.telemetry.exposition import CONTENT_TYPE, MetricsCollector
 from chassis.telemetry.http_listener import Answer, Page
+from chassis.telemetry.metrics.exposition import CONTENT_TYPE, MetricsCollector
 
 METRICS, LIVE, READY, STARTUP = "/metrics", "/live", "/ready", "/startup"
 

@@ -30,7 +30,7 @@ from chassis.lifecycle.settings import ServiceSettings
 from chassis.lifecycle.watchdog import STUCK_S, Watchdog
 from chassis.rpc.server import PortTaken, Server, Servicer
 from chassis.telemetry import logging
-from chassis.telemetry.exposition import Collect
+from chassis.telemetry.metrics.exposition import Collect
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import Poisoned, TopicsDiffer
 from eventlog.producing.publisher import Publisher

@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from chassis.telemetry.metrics_of_services import EVENT_LOOP_LAG
+from chassis.telemetry.metrics.metrics_of_services import EVENT_LOOP_LAG
 from eventlog.runtime.abort import EXIT_CODE, end, write
 from eventlog.runtime.counters import Histogram
 

@@ -9,7 +9,7 @@ import grpc
 from groupbuy.errors.v1 import errors_pb2
 
 from chassis.rpc.errors import ApiError
-from chassis.telemetry.metrics_of_services import GRPC_SECONDS
+from chassis.telemetry.metrics.metrics_of_services import GRPC_SECONDS
 from eventlog.runtime.counters import Histogram
 
 #: gRPC's types of methods, by whether requests and responses are streams.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.telemetry.metrics_of_services import CHECKPOINT_AGE
+from chassis.telemetry.metrics.metrics_of_services import CHECKPOINT_AGE
 
 log = logging.getLogger(__name__)
 

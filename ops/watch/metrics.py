@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
-from chassis.telemetry import metrics_of_watch as names
-from chassis.telemetry.metric_families import family
+from chassis.telemetry.metrics import metrics_of_watch as names
+from chassis.telemetry.metrics.metric_families import family
 from eventlog.runtime.wall_clock import wall_clock_ms
 from ops.audit.findings import Invariant
 from ops.watch.folding.totals import Totals, first_ms, older

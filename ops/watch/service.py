@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from chassis.telemetry.exposition import CONTENT_TYPE, MetricsCollector
 from chassis.telemetry.http_listener import Answer, HttpListener, Page
-from chassis.telemetry.metrics_process import build_metrics
+from chassis.telemetry.metrics.exposition import CONTENT_TYPE, MetricsCollector
+from chassis.telemetry.metrics.metrics_process import build_metrics
 from eventlog.runtime.wall_clock import wall_clock_ms
 from eventlog.state.open_partitions import drop_other_layouts
 from ops.errors import cannot_run

@@ -9,7 +9,7 @@ from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.rpc.trace_context import TraceStarter
 from chassis.telemetry.event_log import DecisionEventLog, EventLog
-from chassis.telemetry.metrics_kernel import kernel_metrics
+from chassis.telemetry.metrics.metrics_kernel import kernel_metrics
 from eventlog.processors.base import Processor
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.router import Router

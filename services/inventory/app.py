@@ -8,7 +8,7 @@ from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.telemetry.event_log import DecisionEventLog, EventLog
-from chassis.telemetry.metrics_kernel import kernel_metrics
+from chassis.telemetry.metrics.metrics_kernel import kernel_metrics
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.router import Router
 from services.inventory.api.stocks import StockServicer

@@ -8,7 +8,7 @@ from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.rpc.trace_context import TraceStarter
 from chassis.telemetry.event_log import EventLog
-from chassis.telemetry.metrics_kernel import kernel_metrics
+from chassis.telemetry.metrics.metrics_kernel import kernel_metrics
 from eventlog.processors.processor_group import ProcessorGroup
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection

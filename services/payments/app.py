@@ -10,7 +10,7 @@ from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.outside.webhook_server import WebhookServer
 from chassis.rpc.trace_context import TraceStarter
 from chassis.telemetry.event_log import DecisionEventLog, EventLog
-from chassis.telemetry.metrics_kernel import kernel_metrics
+from chassis.telemetry.metrics.metrics_kernel import kernel_metrics
 from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer

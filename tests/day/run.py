@@ -37,7 +37,7 @@ from typing import Any
 import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.telemetry.metrics_of_services import WEBHOOKS
+from chassis.telemetry.metrics.metrics_of_services import WEBHOOKS
 from devstack.errors import DevstackError
 from devstack.product import PROVIDER
 from devstack.stack import Stack

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.telemetry.metric import Source
-from chassis.telemetry.metric_catalogue import BY_NAME, CATALOGUE
+from chassis.telemetry.metrics.metric import Source
+from chassis.telemetry.metrics.metric_catalogue import BY_NAME, CATALOGUE
 from devstack.product import SERVICES
 from devstack.supervision.waiting import wait_for
 from tests.integration.shop import Shop

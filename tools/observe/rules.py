@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from chassis.telemetry.metric import LABELS, Kind, Metric
-from chassis.telemetry.metric_catalogue import CATALOGUE
+from chassis.telemetry.metrics.metric import LABELS, Kind, Metric
+from chassis.telemetry.metrics.metric_catalogue import CATALOGUE
 from tools.observe.alert import Alert, Group, Record
 from tools.observe.alerts_api import API
 from tools.observe.alerts_kernel import KERNEL

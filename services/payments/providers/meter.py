@@ -10,8 +10,8 @@ from groupbuy.payments.v1.decisions_pb2 import Operation, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from prometheus_client.core import Metric as Family
 
-from chassis.telemetry import metrics_of_services as m
-from chassis.telemetry.metric_families import Labels, family, histogram_family
+from chassis.telemetry.metrics import metrics_of_services as m
+from chassis.telemetry.metrics.metric_families import Labels, family, histogram_family
 from eventlog.runtime.counters import Histogram
 from services.payments.providers.unconfigured import UNKNOWN_PROVIDER
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from chassis.telemetry.metric_catalogue import CATALOGUE
+from chassis.telemetry.metrics.metric_catalogue import CATALOGUE
 from tools.observe.__main__ import GRAFANA
 from tools.observe.dashboard import RATE, Dashboard, Panel, text
 from tools.observe.dashboards import DASHBOARDS

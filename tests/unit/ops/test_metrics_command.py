@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from chassis.telemetry.metric import LABELS, Source
-from chassis.telemetry.metric_catalogue import BY_NAME, CATALOGUE
+from chassis.telemetry.metrics.metric import LABELS, Source
+from chassis.telemetry.metrics.metric_catalogue import BY_NAME, CATALOGUE
 from docs import metrics_table
 from ops.main import main
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.lifecycle.health_state import HealthState
 from chassis.lifecycle.probes import LIVE, READY, STARTUP, pages
-from chassis.telemetry.exposition import MetricsCollector
+from chassis.telemetry.metrics.exposition import MetricsCollector
 
 
 def probe(health: HealthState, path: str) -> tuple[int, Any]:

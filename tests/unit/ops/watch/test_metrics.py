@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.telemetry import metrics_of_watch
-from chassis.telemetry.exposition import MetricsCollector
-from chassis.telemetry.metric import Metric
+from chassis.telemetry.metrics import metrics_of_watch
+from chassis.telemetry.metrics.exposition import MetricsCollector
+from chassis.telemetry.metrics.metric import Metric
 from eventlog.runtime.wall_clock import wall_clock_ms
 from ops.watch.folding.statement_check import Compared
 from ops.watch.folding.summary import Money, OpenHold, Summary

@@ -18,9 +18,9 @@ from chassis.lifecycle.observation import Observation
 from chassis.lifecycle.runner import ServiceSpec
 from chassis.lifecycle.watchdog import Watchdog
 from chassis.rpc.server import Server
-from chassis.telemetry.metric import LABELS, Kind, Source
-from chassis.telemetry.metric_catalogue import BY_NAME, CATALOGUE
-from chassis.telemetry.metrics_of_services import CERTIFICATE_EXPIRES, LAST_EXIT_CODE
+from chassis.telemetry.metrics.metric import LABELS, Kind, Source
+from chassis.telemetry.metrics.metric_catalogue import BY_NAME, CATALOGUE
+from chassis.telemetry.metrics.metrics_of_services import CERTIFICATE_EXPIRES, LAST_EXIT_CODE
 from eventlog.runtime import private_files
 from eventlog.runtime.counters import PUBLISH_S, Histogram
 from services.groups import app as groups

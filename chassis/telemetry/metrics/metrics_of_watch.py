@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.telemetry.metric import Kind, Metric, Source
+from chassis.telemetry.metrics.metric import Kind, Metric, Source
 
 _GROUP = ("consumer_group",)
 _GROUP_TOPIC = ("consumer_group", "topic")

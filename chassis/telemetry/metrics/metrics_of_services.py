@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.telemetry.metric import Kind, Metric, Source
+from chassis.telemetry.metrics.metric import Kind, Metric, Source
 from eventlog.runtime.counters import PUBLISH_S, RECOVERY_S
 
 _CALL_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import Metric as Family
 
-from chassis.telemetry import metrics_of_services as m
-from chassis.telemetry.metric import Metric
-from chassis.telemetry.metric_families import Labels, family, histogram_family
+from chassis.telemetry.metrics import metrics_of_services as m
+from chassis.telemetry.metrics.metric import Metric
+from chassis.telemetry.metrics.metric_families import Labels, family, histogram_family
 from eventlog.processors.base import Processor
 from eventlog.processors.decider import Decider
 from eventlog.processors.meter import Gauges

@@ -13,9 +13,9 @@ from cryptography import x509
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
-from chassis.telemetry import metrics_of_services as m
-from chassis.telemetry.metric_catalogue import BY_NAME
-from chassis.telemetry.metric_families import Labels, family, histogram_family
+from chassis.telemetry.metrics import metrics_of_services as m
+from chassis.telemetry.metrics.metric_catalogue import BY_NAME
+from chassis.telemetry.metrics.metric_families import Labels, family, histogram_family
 from eventlog.runtime.counters import Histogram
 
 #: The distribution that has the services.

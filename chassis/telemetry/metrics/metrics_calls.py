@@ -8,8 +8,8 @@ from prometheus_client.core import Metric as Family
 
 from chassis.rpc.call_meter import MethodMeter
 from chassis.rpc.request_pipeline import RequestPipeline
-from chassis.telemetry import metrics_of_services as m
-from chassis.telemetry.metric_families import Labels, family, histogram_family
+from chassis.telemetry.metrics import metrics_of_services as m
+from chassis.telemetry.metrics.metric_families import Labels, family, histogram_family
 
 _PREFIX = "ERROR_REASON_"
 #: Reasons that are counted from zero.

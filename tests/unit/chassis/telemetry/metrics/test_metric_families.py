@@ -15,10 +15,10 @@ from groupbuy.errors.v1 import errors_pb2
 
 from chassis.rpc.call_meter import CallMeters
 from chassis.rpc.errors import ApiError
-from chassis.telemetry.exposition import MetricsCollector
-from chassis.telemetry.metric import Kind, Metric
-from chassis.telemetry.metric_families import family, histogram_family
-from chassis.telemetry.metrics_process import GarbageCollectorMeter, certificate_metrics
+from chassis.telemetry.metrics.exposition import MetricsCollector
+from chassis.telemetry.metrics.metric import Kind, Metric
+from chassis.telemetry.metrics.metric_families import family, histogram_family
+from chassis.telemetry.metrics.metrics_process import GarbageCollectorMeter, certificate_metrics
 from eventlog.runtime.counters import Histogram
 from services.payments.providers.meter import NotificationMeter
 

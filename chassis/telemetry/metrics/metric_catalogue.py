@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from chassis.telemetry import metrics_of_console, metrics_of_services, metrics_of_watch
-from chassis.telemetry.metric import Metric
+from chassis.telemetry.metrics import metrics_of_console, metrics_of_services, metrics_of_watch
+from chassis.telemetry.metrics.metric import Metric
 
 
 def _metrics_of(module: ModuleType) -> tuple[Metric, ...]:

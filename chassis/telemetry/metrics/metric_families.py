@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 
-from chassis.telemetry.metric import Kind, Metric
+from chassis.telemetry.metrics.metric import Kind, Metric
 from eventlog.runtime.counters import Histogram
 
 #: Label values, in the order of the metric's labels.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.telemetry.metric import Kind, Metric, Source
+from chassis.telemetry.metrics.metric import Kind, Metric, Source
 
 STREAMS = Metric(
     "groupbuy_console_streams", Kind.GAUGE, "streams", (), "Open streams of events to browsers.", Source.CONSOLE
