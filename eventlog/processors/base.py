@@ -28,10 +28,10 @@ from eventlog.faust.access import accumulator_of, producer_of
 from eventlog.faust.app import App, NoWaitTableManager
 from eventlog.faust.group.assignor import Assignor, url_of
 from eventlog.faust.thread_checks import bind_to_this_thread
-from eventlog.processors import supervision
+from eventlog.processors.guards import supervision
+from eventlog.processors.guards.quarantine import Quarantine, Skips
 from eventlog.processors.lanes import Handled, Lane
 from eventlog.processors.meter import ProcessorMeter
-from eventlog.processors.quarantine import Quarantine, Skips
 from eventlog.runtime import failpoints, private_files
 from eventlog.runtime.abort import abort
 from eventlog.runtime.interpreter import tune

@@ -24,7 +24,7 @@ from eventlog.core.errors import NotReady, Poisoned, Spoiled
 from eventlog.core.partition_state import TIMERS_IN_MEMORY, PartitionState
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
-from eventlog.processors.log_watch import LogWatch, fold_rest
+from eventlog.processors.guards.log_watch import LogWatch, fold_rest
 from eventlog.processors.meter import DecideCounts, DeciderGauges, copied
 from eventlog.processors.observed_decisions import DecisionObserver, ObservedDecisions
 from eventlog.processors.standby.standby import standby_for, written_at

@@ -44,7 +44,8 @@ def _mismatch(key: str, skip: Skip | None) -> str:
 
 
 class RecordedSkips:
-    """Implements `eventlog.processors.quarantine.Skips` on the registry's topic. Start it before the processors."""
+    """Implements `eventlog.processors.guards.quarantine.Skips` on the registry's topic. Start it before the
+    processors."""
 
     def __init__(self, kafka: Kafka, topic: str, skip_of: SkipOf, *, client_id: str) -> None:
         self._table = GlobalTable(kafka, topic, skip_of, client_id=client_id, mismatch=_mismatch)

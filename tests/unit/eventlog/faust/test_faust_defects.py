@@ -68,7 +68,7 @@ STREAM = """
     from types import SimpleNamespace
     from eventlog.processors.base import Batch, Processor
     from eventlog.processors.meter import ProcessorMeter
-    from eventlog.processors.quarantine import Quarantine
+    from eventlog.processors.guards.quarantine import Quarantine
     class Failing(Processor):
         ready = True
         def __init__(self):
@@ -232,7 +232,7 @@ def test_a_start_that_ends_with_a_crashed_app_ends_the_process() -> None:
         from mode import Service
         from eventlog.processors.base import Connection, Processor
         from eventlog.processors.meter import ProcessorMeter
-        from eventlog.processors.quarantine import Quarantine
+        from eventlog.processors.guards.quarantine import Quarantine
         class Crashing(Service):
             async def on_started(self): await self.crash(ValueError("planted"))
         class Bare(Processor):
@@ -272,7 +272,7 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
         from types import SimpleNamespace
         from eventlog.processors.base import Processor
         from eventlog.processors.meter import ProcessorMeter
-        from eventlog.processors.quarantine import Quarantine
+        from eventlog.processors.guards.quarantine import Quarantine
         class Late(Processor):
             ready = True
             def __init__(self):

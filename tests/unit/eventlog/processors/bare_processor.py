@@ -12,8 +12,8 @@ from faust.types import TP
 
 from eventlog.core.errors import Poisoned
 from eventlog.processors.base import Batch, Connection, Processor
+from eventlog.processors.guards.quarantine import Quarantine
 from eventlog.processors.meter import ProcessorMeter
-from eventlog.processors.quarantine import Quarantine
 
 #: A program that runs `main` with a bare processor, for run_python. It prints WENT ON if it did not end.
 PROGRAM = """

@@ -117,7 +117,7 @@ def test_output_waits_for_an_unavailable_broker() -> None:
 APP = """
     import asyncio
     from types import SimpleNamespace
-    from eventlog.processors import supervision
+    from eventlog.processors.guards import supervision
     from eventlog.processors.base import Processor
     class Bare(Processor):
         ready = True

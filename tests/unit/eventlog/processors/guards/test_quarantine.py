@@ -8,8 +8,8 @@ import pytest
 from faust.types import TP
 
 from eventlog.core.errors import Poisoned
-from eventlog.processors import quarantine
 from eventlog.processors.base import Batch
+from eventlog.processors.guards import quarantine
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.processors.bare_processor import Bare, Outputs, Stream, consuming
 

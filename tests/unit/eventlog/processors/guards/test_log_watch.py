@@ -13,7 +13,7 @@ from faust.types import TP
 from eventlog.consuming import log_range
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState
-from eventlog.processors.log_watch import LogWatch
+from eventlog.processors.guards.log_watch import LogWatch
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
 DECIDED = 3

@@ -28,7 +28,7 @@ def test_a_batch_of_the_current_epoch_without_a_state_ends_the_process() -> None
 STALLED = """
     import asyncio
     from types import SimpleNamespace
-    from eventlog.processors import supervision
+    from eventlog.processors.guards import supervision
     from tests.unit.eventlog.processors.bare_processor import Bare
     supervision.STALLED_S, supervision.POLL_INTERVAL_S = 0.2, 0.02
     async def main():
