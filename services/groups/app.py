@@ -27,7 +27,7 @@ from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
 from shared_kernel.payment_providers import capabilities_of
 from shared_kernel.provider_settings import provider_names
-from shared_kernel.share_link_settings import keys_of
+from shared_kernel.share_links.share_link_settings import keys_of
 
 SERVICE = "groupbuy.groups.v1.GroupService"
 CAMPAIGN_SERVICE = "groupbuy.groups.v1.CampaignService"

@@ -16,7 +16,7 @@ from services.orders.settings import OrdersSettings
 from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
 from shared_kernel.provider_settings import provider_names
-from shared_kernel.share_link_settings import keys_of
+from shared_kernel.share_links.share_link_settings import keys_of
 
 SERVICE = "groupbuy.orders.v1.OrderService"
 

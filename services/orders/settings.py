@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
 from shared_kernel.provider_settings import DEFAULT as DEFAULT_PROVIDERS
 from shared_kernel.provider_settings import ProviderNames
-from shared_kernel.share_link_settings import LinkKeys
+from shared_kernel.share_links.share_link_settings import LinkKeys
 
 
 class OrdersSettings(ServiceSettings):

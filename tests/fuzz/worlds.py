@@ -47,7 +47,7 @@ from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id, order_id
 from services.payments.ledger.store import STAMP, PartitionLedger
 from services.payments.providers.registry import notifications_of
-from shared_kernel.share_links import Keys, Link
+from shared_kernel.share_links.share_link_token import Keys, Link
 from shared_kernel.topics import CAMPAIGNS
 from tests.fuzz.inventory_world import InventoryWorld
 from tests.scenarios import facts

@@ -31,9 +31,9 @@ from groupbuy.groups.v1.links_pb2_grpc import LinkServiceServicer
 
 from chassis.rpc.validation import invalid_field, invalid_fields
 from services.groups.api.pictures import KINDS, Pictures
-from shared_kernel.share_link_api import invitation, link_refused, links_not_configured
-from shared_kernel.share_link_codec import MAX_DEPTH
-from shared_kernel.share_links import Keys, Link, LinkRefused, Refusal, Verified
+from shared_kernel.share_links.share_link_api import invitation, link_refused, links_not_configured
+from shared_kernel.share_links.share_link_codec import MAX_DEPTH
+from shared_kernel.share_links.share_link_token import Keys, Link, LinkRefused, Refusal, Verified
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -52,7 +52,7 @@ from services.orders.domain.model import OrderView
 from services.orders.domain.seat import REFUSALS
 from shared_kernel.campaign_table import FindsCampaigns
 from shared_kernel.payment_providers import CAPABILITIES
-from shared_kernel.share_links import Keys
+from shared_kernel.share_links.share_link_token import Keys
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -11,8 +11,8 @@ from groupbuy.links.v1.links_pb2 import Invitation
 from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 
 from services.orders.domain.ids import campaign_of, group_of
-from shared_kernel.share_link_api import invitation, link_refused, links_not_configured
-from shared_kernel.share_links import Keys, LinkRefused, Verified, require, require_unexpired
+from shared_kernel.share_links.share_link_api import invitation, link_refused, links_not_configured
+from shared_kernel.share_links.share_link_token import Keys, LinkRefused, Verified, require, require_unexpired
 
 #: Verified tokens in the cache: one link shown in a live room brings thousands of orders.
 _MAX_CACHED = 1_000

@@ -11,8 +11,8 @@ from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND, SHARE_CHANNEL_MOME
 from rich.console import Console
 
 from ops.log.invites import invites_of, report, tree
-from shared_kernel.share_link_api import invitation
-from shared_kernel.share_links import Keys, Link, Verified, link_id
+from shared_kernel.share_links.share_link_api import invitation
+from shared_kernel.share_links.share_link_token import Keys, Link, Verified, link_id
 from tests.scenarios.facts import GROUP
 from tests.scenarios.groups import Group, campaign, cancels, given, joins, opens
 

@@ -9,7 +9,7 @@ from chassis.lifecycle.settings import load
 from chassis.telemetry.redaction import REDACTED, clean_text, is_secret, redact
 from services.groups.settings import GroupsSettings
 from services.orders.settings import OrdersSettings
-from shared_kernel.share_link_settings import keys_of
+from shared_kernel.share_links.share_link_settings import keys_of
 
 HEX = "5e" * 32
 

@@ -12,7 +12,7 @@ from groupbuy.links.v1.links_pb2 import Invitation
 
 from chassis.rpc.errors import ApiError
 from shared_kernel.api_errors import api_error, field_error
-from shared_kernel.share_links import LinkRefused, Refusal, Verified
+from shared_kernel.share_links.share_link_token import LinkRefused, Refusal, Verified
 
 REASONS: Mapping[Refusal, errors_pb2.ErrorReason.ValueType] = {
     Refusal.MALFORMED: errors_pb2.ERROR_REASON_LINK_MALFORMED,

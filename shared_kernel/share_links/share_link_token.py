@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared_kernel.share_link_codec import Link, LinkRefused, Refusal, decode, encode, key_id_of, link_id
+from shared_kernel.share_links.share_link_codec import Link, LinkRefused, Refusal, decode, encode, key_id_of, link_id
 
 __all__ = ["Keys", "Link", "LinkRefused", "Refusal", "Verified", "link_id", "require", "require_unexpired"]
 

@@ -34,7 +34,7 @@ from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import validate
 from services.groups.api.links import MAX_ALTERNATIVES, TTL_S, LinkServicer, joinable
 from shared_kernel.api_errors import campaign_not_found, group_not_found
-from shared_kernel.share_links import Keys
+from shared_kernel.share_links.share_link_token import Keys
 
 CALL: Any = None
 KEYS = Keys({"k1": bytes(32)})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 
-from shared_kernel.share_links import Keys
+from shared_kernel.share_links.share_link_token import Keys
 
 
 def keys_of(setting: SecretStr) -> Keys:

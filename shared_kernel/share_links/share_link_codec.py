@@ -1,4 +1,4 @@
-"""The content of a share link and its encoding, unsigned. Pure; share_links.py adds the signature.
+"""The content of a share link and its encoding, unsigned. Pure; share_link_token.py adds the signature.
 
 A link has exactly one encoding under a key id. Bytes that decode to a link but are not its encoding are refused, so
 that no token can pass for another. Every length is checked.

@@ -14,7 +14,7 @@ from groupbuy.orders.v1.orders_pb2 import WAIT_ACCEPTED, BatchPlaceOrdersRequest
 from chassis.rpc.errors import ApiError
 from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id
-from shared_kernel.share_links import Keys, Link, link_id
+from shared_kernel.share_links.share_link_token import Keys, Link, link_id
 from tests.scenarios import orders as h
 from tests.scenarios.api_call import call
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, place_request
