@@ -167,7 +167,7 @@ def rebuild(
 
     Example: groupbuy-ops topics rebuild --dry-run
     """
-    from ops.broker.rebuild import rebuild as run_rebuild
+    from ops.broker.copy.rebuild import rebuild as run_rebuild
 
     address, steps = broker(kafka), _Steps(Output(json))
     if without:
@@ -203,7 +203,7 @@ def copy(
 
     Example: groupbuy-ops topics copy --to backup:9092
     """
-    from ops.broker.log_copy import LogCopy
+    from ops.broker.copy.log_copy import LogCopy
 
     address, target, out = broker(kafka), broker(to), Output(json)
     if address == target:
@@ -236,7 +236,7 @@ def open_(kafka: Kafka = None, json: Json = False) -> None:
 
     Example: groupbuy-ops topics open --kafka backup:9092
     """
-    from ops.broker.log_copy import open_copy
+    from ops.broker.copy.log_copy import open_copy
 
     address, out = broker(kafka), Output(json)
     opened = at_broker(address, lambda: open_copy(cluster(address), ALL), watched=False)
@@ -270,7 +270,7 @@ def specs_of(names: list[str] | None) -> list[TopicSpec]:
 
 
 def _remove(address: str, without: list[str], reason: str, names: list[str], dry_run: bool, steps: _Steps) -> None:
-    from ops.broker.rebuild import remove_records
+    from ops.broker.copy.rebuild import remove_records
     from ops.broker.skip import record_skip
 
     known = {spec.name: spec for spec in ALL}

@@ -23,9 +23,9 @@ from devstack.kafka.broker import Broker
 from eventlog.core.errors import TopicsDiffer
 from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
-from ops.broker import rebuild as rebuild_module
+from ops.broker.copy import rebuild as rebuild_module
+from ops.broker.copy.rebuild import Rebuild, rebuild
 from ops.broker.log_creation import create_log
-from ops.broker.rebuild import Rebuild, rebuild
 from ops.errors import OpsError
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, REGISTRY

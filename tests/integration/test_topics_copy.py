@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from devstack.kafka.broker import Broker
 from eventlog.broker.partition_reader import PartitionReader
-from ops.broker.log_copy import Copied, LogCopy, open_copy
+from ops.broker.copy.log_copy import Copied, LogCopy, open_copy
 from ops.broker.log_creation import create_log
 from ops.errors import OpsError
 from shared_kernel import log_registry

@@ -24,7 +24,7 @@ from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
 from ops.broker.appending import appending
-from ops.broker.copying import KNOWN_S, Sending, change_settings, copying_settings, is_being_copied, make_topic
+from ops.broker.copy.copying import KNOWN_S, Sending, change_settings, copying_settings, is_being_copied, make_topic
 from ops.broker.declared import not_declared
 from ops.errors import OpsError, cannot_run
 from shared_kernel import log_registry

@@ -24,7 +24,7 @@ from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import described_partition_counts
 from eventlog.records.topic_spec import TopicSpec
 from ops.broker.appending import appending
-from ops.broker.copying import Sending, change_settings, copying_settings, is_being_copied, make_topic
+from ops.broker.copy.copying import Sending, change_settings, copying_settings, is_being_copied, make_topic
 from ops.broker.declared import declared_partitions
 from ops.errors import OpsError, cannot_run
 
