@@ -15,7 +15,7 @@ from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.runtime.wall_clock import wall_clock_ms
-from services.payments.api.operator import OperatorServicer
+from services.payments.api.operators.operator import OperatorServicer
 from services.payments.api.payments import PaymentServicer
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.ledger.processor import LedgerProcessor

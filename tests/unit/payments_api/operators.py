@@ -17,7 +17,7 @@ from groupbuy.payments.v1.inbox_pb2 import DISPUTE_STATE_OPEN, OutcomeDispute, P
 from chassis.routing.partition_router import Partitions
 from chassis.routing.peer_calls import CALLER
 from eventlog.core.errors import NotReady
-from services.payments.api.operator import OperatorServicer
+from services.payments.api.operators.operator import OperatorServicer
 from services.payments.domain.rules_version import CURRENT
 from tests.scenarios.api_call import CallContext
 from tests.scenarios.facts import GROUP

@@ -12,7 +12,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 from groupbuy.payments.v1.payments_pb2 import RefundPaymentRequest
 
 from chassis.rpc.errors import ApiError
-from services.payments.api.operator import OperatorServicer
+from services.payments.api.operators.operator import OperatorServicer
 from services.payments.api.payments import PaymentServicer
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.domain.provider_news import NEWS

@@ -32,9 +32,9 @@ from eventlog.runtime.wall_clock import wall_clock_ms
 from services.payments.api import errors
 from services.payments.api.mapping import payment_message, payment_of
 from services.payments.api.names import PaymentName, parse_payment
-from services.payments.api.operator_actions import RepairRequest, command_of
-from services.payments.api.operator_issues import IssueList, IssueView
-from services.payments.api.operator_preview import preview
+from services.payments.api.operators.operator_actions import RepairRequest, command_of
+from services.payments.api.operators.operator_issues import IssueList, IssueView
+from services.payments.api.operators.operator_preview import preview
 from services.payments.api.payments import Context
 from services.payments.api.refund_payment import PUBLISH_S, SOURCE
 from services.payments.domain.decide import decode
