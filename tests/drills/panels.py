@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from tests.drills.prometheus import Prometheus
-from tools.observe.dashboard import RATE
-from tools.observe.dashboards import DASHBOARDS
+from tools.observe.dashboards.all_dashboards import DASHBOARDS
+from tools.observe.dashboards.dashboard import RATE
 
 #: The range of rates, in place of Grafana's. All traffic of the quiet evening is in it.
 RANGE = "2m"

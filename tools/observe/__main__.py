@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools import generated_files
-from tools.observe import dashboard
 from tools.observe.alert import rule_file
-from tools.observe.dashboards import DASHBOARDS
+from tools.observe.dashboards import dashboard
+from tools.observe.dashboards.all_dashboards import DASHBOARDS
 from tools.observe.rules import GROUPS
 
 OBSERVE = Path(__file__).parents[2] / "deploy" / "observe"

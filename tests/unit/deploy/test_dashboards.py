@@ -9,8 +9,8 @@ import pytest
 
 from chassis.telemetry.metrics.metric_catalogue import CATALOGUE
 from tools.observe.__main__ import GRAFANA
-from tools.observe.dashboard import RATE, Dashboard, Panel, text
-from tools.observe.dashboards import DASHBOARDS
+from tools.observe.dashboards.all_dashboards import DASHBOARDS
+from tools.observe.dashboards.dashboard import RATE, Dashboard, Panel, text
 from tools.observe.rules import RECORDS, metrics_of, unknown
 
 LEGEND_LABEL = re.compile(r"\{\{(\w+)\}\}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.observe.dashboard import RATE, Unit, p99, panel
+from tools.observe.dashboards.dashboard import RATE, Unit, p99, panel
 
 GROUP = "{{consumer_group}}"
 INSTANCE = "{{job}} {{instance}}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.observe.common_panels import (
+from tools.observe.dashboards.common_panels import (
     CALLS,
     ERRORS,
     GROUP,
@@ -18,7 +18,7 @@ from tools.observe.common_panels import (
     UNARY,
     UNSETTLED,
 )
-from tools.observe.dashboard import RATE, Dashboard, Unit, p99, panel
+from tools.observe.dashboards.dashboard import RATE, Dashboard, Unit, p99, panel
 
 OVERVIEW = Dashboard(
     "overview",

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from tools.observe.common_panels import GROUP, INSTANCE, INVARIANTS, LOOP, MONEY_MOVED, ORDERS, RESULTS, UNSETTLED
-from tools.observe.dashboard import RATE, Dashboard, Unit, p99, panel
+from tools.observe.dashboards.common_panels import (
+    GROUP,
+    INSTANCE,
+    INVARIANTS,
+    LOOP,
+    MONEY_MOVED,
+    ORDERS,
+    RESULTS,
+    UNSETTLED,
+)
+from tools.observe.dashboards.dashboard import RATE, Dashboard, Unit, p99, panel
 
 MONEY = Dashboard(
     "money",

@@ -1,8 +1,0 @@
-"""All dashboards."""
-
-from __future__ import annotations
-
-from tools.observe.dashboards_money import CAPACITY, MONEY, PROVIDER
-from tools.observe.dashboards_service import API, KERNEL, OVERVIEW
-
-DASHBOARDS = (OVERVIEW, API, KERNEL, MONEY, PROVIDER, CAPACITY)
