@@ -74,7 +74,7 @@ class HoldLife:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider can do."""
+    """The capabilities of a provider."""
 
     provider: str
     currencies: frozenset[str]

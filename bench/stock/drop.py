@@ -1,6 +1,6 @@
 """A live drop on a real system: shoppers order faster than the pieces last, while processes are killed.
 
-Groups of ten are opened in turn, and their members join one after the other. What happened is read from the decision
+Groups of ten are opened in turn, and their members join one after the other. The result is read from the decision
 logs, so that the measurement adds no load to the services.
 """
 
@@ -145,7 +145,7 @@ async def wait_home(running: RunningStack, stock: str) -> Stock:
 
 
 async def read_logs(running: RunningStack, drop: Drop) -> dict[str, Any]:
-    """What the decision logs say of the drop."""
+    """The result of the drop by the decision logs."""
     books = _Books(drop.pieces)
     consumer = AIOKafkaConsumer(bootstrap_servers=running.kafka, enable_auto_commit=False)
     await consumer.start()

@@ -1,4 +1,4 @@
-"""What the fold process sends to the console after each round. Times are in milliseconds since the epoch.
+"""The report that the fold process sends to the console after each round. Times are in milliseconds since the epoch.
 
 Amounts are in minor units. No report has the id of a customer.
 """

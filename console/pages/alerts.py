@@ -1,4 +1,4 @@
-"""What an operator has to know now, each with its runbook. The alerts of Prometheus say the same over time."""
+"""The problems of this moment for operators, each with its runbook. The alerts of Prometheus say the same over time."""
 
 from __future__ import annotations
 

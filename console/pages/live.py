@@ -32,7 +32,7 @@ class Tile(NamedTuple):
 
 
 def held_minor(money: Money) -> int:
-    """What providers hold and nobody captured yet."""
+    """The money that providers hold and nobody has captured yet."""
     return money.held - money.captured - money.voided - money.lapsed
 
 

@@ -180,7 +180,7 @@ class StoryChannel(Channel):
         return [(currency, row[0], row[1], row[2], row[3], row[4]) for currency, row in sorted(rows.items())]
 
     def _waiting(self, summary: Summary) -> list[tuple[str, int, bool]]:
-        """What waits and why, since when, and whether it should have been done."""
+        """The pending work: why and since when it waits, and whether it is overdue."""
         at_ms = now_ms()
         found = [item for item in summary.items if self.order in {None, item.order}]
         found.sort(key=lambda item: item.since_ms)

@@ -1,4 +1,4 @@
-"""What is not finished, for the page Repair: each issue with links to the forms of the actions that may end it."""
+"""Unfinished work, for the page Repair: each issue with links to the forms of the actions that may end it."""
 
 from __future__ import annotations
 

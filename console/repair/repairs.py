@@ -44,7 +44,7 @@ class Refused(Exception):
 
 
 class Preview(NamedTuple):
-    """What an action would do."""
+    """The effect that an action would have."""
 
     action: Action
     request: Message
@@ -68,14 +68,14 @@ class Repairs:
         self.actions = actions()
 
     async def issues(self) -> ListIssuesResponse:
-        """What is owed, stuck or in suspense. Raises Refused."""
+        """Payments with money owed, stuck or in suspense. Raises Refused."""
         request = ListIssuesRequest(parent="groups/-", page_size=_MAX_ISSUES)
         found = await self._call("payments", f"/{OPERATORS.full_name}/ListIssues", request, ListIssuesResponse)
         assert isinstance(found, ListIssuesResponse)
         return found
 
     async def preview(self, name: str, form: Mapping[str, str], operator: str) -> Preview:
-        """What an action would do. Appends nothing. Raises BadForm and Refused."""
+        """The effect that an action would have. Appends nothing. Raises BadForm and Refused."""
         action = self.actions[name]
         reason = " ".join(form.get("reason", "").split())
         if not reason:
@@ -94,7 +94,7 @@ class Repairs:
         return Preview(action, request, rows(request), events, present, refusal, token)
 
     async def _validated(self, action: Action, request: Any) -> tuple[list[tuple[str, str]], list[str], str, int]:
-        """What the service says about a request: the payment, the events, the refusal and the payment's version."""
+        """The service's answer to a request: the payment, the events, the refusal and the payment's version."""
         request.validate_only = True
         found: Any = await self._do(action, request)
         request.validate_only = False

@@ -40,7 +40,7 @@ _MACROS = "share_macros.html"
 
 
 class OfferChannel(Channel):
-    """What viewers of one group see in one language."""
+    """The page of one group in one language."""
 
     def __init__(self, links: Links, name: str, texts: Texts) -> None:
         super().__init__()

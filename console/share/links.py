@@ -72,7 +72,7 @@ class Links:
         self._asking: dict[str, asyncio.Future[ResolveShareLinkResponse]] = {}
 
     async def resolve(self, token: str) -> ResolveShareLinkResponse:
-        """What a link leads to. Raises LinkFailed."""
+        """The target of a link. Raises LinkFailed."""
         kept = self._kept.get(token)
         if kept is not None and kept.until_s > time.monotonic():
             return kept.found

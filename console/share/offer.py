@@ -1,4 +1,4 @@
-"""What a share page shows of a group. It holds no id of a customer or of an order."""
+"""The data of a group on a share page. It holds no id of a customer or of an order."""
 
 from __future__ import annotations
 

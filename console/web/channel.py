@@ -54,7 +54,7 @@ class _List:
         return changed
 
     def since(self, version: int) -> dict[str, Any] | None:
-        """What changed after a version; None: nothing did."""
+        """The changes after a version; None: there are none."""
         items = {key: html for key, (changed, html) in self.items.items() if changed > version}
         keep = self._kept(version)
         if not items and keep is None:

@@ -55,7 +55,7 @@ def commands(issue: pb.Issue) -> list[str]:
 
 
 def next_step(issue: pb.Issue) -> str:
-    """What to do next, with the exact command."""
+    """The next step, with the exact command."""
     found = commands(issue)
     if not found:
         until = issue.next_attempt_time.ToDatetime().strftime("%Y-%m-%d %H:%M UTC") if _has_time(issue) else ""

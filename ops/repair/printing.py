@@ -60,7 +60,7 @@ def next_time(issue: pb.Issue) -> str:
 
 
 def print_repair(out: Output, repair: pb.Repair, *, dry_run: bool) -> None:
-    """What was decided, or would be."""
+    """The decision, made or previewed."""
     action = repair.action.WhichOneof("action") or ""
     out.record(
         {

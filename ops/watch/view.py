@@ -1,4 +1,4 @@
-"""What watch knows now: the sums of all workers, the progress of the consumer groups, and the problems."""
+"""The present view of watch: the sums of all workers, the progress of the consumer groups, and the problems."""
 
 from __future__ import annotations
 

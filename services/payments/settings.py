@@ -54,7 +54,7 @@ class PaymentsSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50053"
     state_dir: Path = Path(".run/state/payments")
     instance: Instance = "payments-0"
-    #: Id of this deployment at the payment providers, in the metadata of each call. What carries another id is ignored
+    #: Id of this deployment at the payment providers, in the metadata of each call. Data with another id is ignored
     #: and counted. Two deployments that share an account need two ids.
     environment: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,32}$")
     #: Whether real money moves. With true, test keys and the simulated provider are refused at the start; with false,

@@ -29,7 +29,7 @@ _MATCHER = re.compile(r'([a-zA-Z_]\w*)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 
 
 def unknown(expr: str) -> list[str]:
-    """What an expression uses and the catalogue lacks: metrics, labels, and values of labels with a list of words."""
+    """Names in an expression that the catalogue lacks: metrics, labels, and values of labels with a list of words."""
     return list(_unknown(expr))
 
 

@@ -6,7 +6,7 @@ ready. Do not use it as a lock.
 
 Faust's assignor assigns standbys together with the partitions, and promotes them first when an owner leaves. Ours
 assigns no standbys of changelogs, because Faust would follow those itself and lose records. It assigns standbys of the
-inputs, which Faust ignores; eventlog/processors/standby.py follows them. Each partition gets a standby with room to
+inputs, which Faust ignores; eventlog/processors/standby/ follows them. Each partition gets a standby with room to
 take it over, since Faust promotes no member beyond its share.
 """
 

@@ -54,7 +54,7 @@ class GroupFold(Supplied):
         return True
 
     def _check_forming(self) -> None:
-        """What holds after every decision of a forming group."""
+        """The invariants after every decision of a forming group."""
         terms, at_ms = self.terms, self._at_ms
         if terms is None:
             return
@@ -84,7 +84,7 @@ class GroupFold(Supplied):
             self._violation(Invariant.RIGHT_AMOUNT, f"led by {leader or 'nobody'}, who has no seat")
 
     def _check_closed(self) -> None:
-        """What holds after the decision that closed the group."""
+        """The invariants after the decision that closed the group."""
         if open_orders := [*self.reserved, *self.waiting]:
             self._violation(Invariant.ONE_END_OF_ORDER, f"{self.state.name}, but {open_orders} are not released")
         if self.state is not GroupState.COMPLETED:

@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 
 class Sent(Struct, array_like=True, gc=False):
-    """What one decision of a group asks of its stock item and gives to it, in pieces."""
+    """The pieces that one decision of a group requests from its stock item and returns to it."""
 
     at_least: int = 0
     wanted: int = 0

@@ -128,7 +128,7 @@ class Supplied(Endings):
     # --- what holds after every decision -----------------------------------------------------------------------------
 
     def _check_supply(self, supply: Supply) -> None:
-        """What holds after every decision of a group with pieces."""
+        """The invariants after every decision of a group with pieces."""
         terms = self.terms
         if terms is None:
             return

@@ -34,9 +34,9 @@ class Hold(Struct, array_like=True, gc=False):
     released: int = 0
     #: Refunded in total.
     refunded: int = 0
-    #: What reached the customer beside the charge, by the provider or by other means: returns without a command.
+    #: Money that reached the customer beside the charge, by the provider or by other means: returns without a command.
     own_refunds: int = 0
-    #: What reached the customer out of the charge: refunds by command or by persons, and lost disputes.
+    #: Money that reached the customer out of the charge: refunds by command or by persons, and lost disputes.
     charge_refunds: int = 0
     #: The number of captures; the settlement of a sale counts as one.
     captures: int = 0
@@ -227,12 +227,12 @@ class Payment(Struct, array_like=True):
 
     @property
     def owed(self) -> int:
-        """What the provider refused to return, or took back."""
+        """Money that the provider refused to return, or took back."""
         return self.declined_minor + sum(debt.amount for debt in self.debts.values())
 
     @property
     def due(self) -> int:
-        """What is owed, and refunds that are pending."""
+        """Money owed, and refunds that are pending."""
         # The refund of an owed sum is pending while it is tried again.
         known = {(debt.hold, debt.refund) for debt in self.debts.values()}
         returns = sum(amount for hold, amount in self.returns.items() if (hold, "") not in known)

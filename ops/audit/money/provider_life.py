@@ -1,4 +1,4 @@
-"""What providers do by themselves, and what operators do: the part of GroupPaymentsFold about rules version 2.
+"""Actions of providers on their own account, and of operators: the part of GroupPaymentsFold about rules version 2.
 
 Sums that are owed, refunds that come back, disputes, operations of persons at the provider, fees, payouts, adjustments
 and commands. An owed sum only falls by money that reached the customer, or that a dispute withdrew.

@@ -46,7 +46,7 @@ def holds_of(cases: Iterable[Case]) -> Iterator[tuple[Case, Payment, str, Hold]]
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a statement lists."""
+    """The amounts that a statement lists."""
 
     #: Its provider; empty: of all of them.
     provider: str = ""

@@ -75,7 +75,7 @@ class StockFold:
         self.key = key
         self.chain = Chain()
         self.books = StockBooks()
-        #: What was heard of groups, and pieces by group and version of the decision; empty if it is not tracked.
+        #: Facts received from groups, and pieces by group and version of the decision; empty if it is not tracked.
         self.heard: list[Heard] | None = [] if tracks else None
         self.leases: dict[tuple[str, int], int] = {}
         self._findings = findings
@@ -106,7 +106,7 @@ class StockFold:
         self._findings.breach(invariant, "", "", f"stock item {self.key}: {what}")
 
     def _check(self) -> None:
-        """What holds after every decision."""
+        """The invariants after every decision."""
         books = self.books
         free = books.free
         if free < 0 or books.sold < 0:
@@ -162,7 +162,7 @@ class StockFold:
         self._heard = Heard(self._decision.version, event.partition, event.cause, event.group)
 
     def _of_heard(self, body: str, group: str) -> Heard:
-        """What was heard in this decision. An event that nothing explains is a violation."""
+        """The facts that this decision received. An event that nothing explains is a violation."""
         heard = self._heard
         if heard is None or heard.group != group:
             self._violation(Invariant.LEASES, f"{body} of group {group} without a decision of the group")

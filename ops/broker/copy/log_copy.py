@@ -39,7 +39,7 @@ Report = Callable[[str], None]
 
 
 class Copied(NamedTuple):
-    """What one run has appended to one topic."""
+    """The records that one run has appended to one topic."""
 
     topic: str
     records: int

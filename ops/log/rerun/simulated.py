@@ -59,7 +59,7 @@ class Outcome:
     over_limit: int = 0
     pieces: int = 0
     captured: Counter[str] = field(default_factory=Counter)
-    #: What the merchant bears because the price stayed after declined captures.
+    #: The loss of the merchant because the price stayed after declined captures.
     kept_price_cost: Counter[str] = field(default_factory=Counter)
     #: Of one group: its terms, and the price of a piece at its completion.
     terms: Terms | None = field(default=None, compare=False)

@@ -1,4 +1,4 @@
-"""What one group adds to the totals of watch: outcomes, money, open work and violations."""
+"""The share of one group in the totals of watch: outcomes, money, open work and violations."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class OpenItem(Struct, array_like=True, gc=False):
 
 
 class Summary(Struct, array_like=True):
-    """What a group adds to the totals."""
+    """The share of a group in the totals."""
 
     #: settled, expired or cancelled; empty before the end.
     end: str = ""

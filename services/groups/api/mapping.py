@@ -74,7 +74,7 @@ def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = 
 
 
 def _kept_price_cost(state: State, terms: Terms) -> int:
-    """What the merchant bears because captures failed; 0 while captures are pending."""
+    """The loss of the merchant because captures failed; 0 while captures are pending."""
     if not state.declined or state.confirmed:
         return 0
     return kept_price_cost(terms, state.unit_price_minor, state.settled, state.charged_pieces)

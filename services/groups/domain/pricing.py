@@ -29,7 +29,7 @@ def capture_amount(terms: Terms, unit_price_minor: int, quantity: int, is_leader
 
 
 def kept_price_cost(terms: Terms, unit_price_minor: int, charged: int, pieces: int) -> int:
-    """What the merchant bears because captures failed after the completion and the price stayed, in minor units.
+    """The loss of the merchant because captures failed after the completion and the price stayed, in minor units.
 
     It is the difference to the price of the tier that the charged members reach, or of the first tier if they reach
     none, for the pieces that they bought.

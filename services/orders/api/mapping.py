@@ -53,7 +53,7 @@ def show(message: Order, name: OrderName, group: GroupOrders, view: OrderView) -
 
 
 def _show_life(message: Order, money: Money) -> None:
-    """What really became of the money: most orders have the taken and the kept amount alone."""
+    """The real flow of the money: most orders have the taken and the kept amount alone."""
     if money.taken_minor:
         message.taken_minor = money.taken_minor
         message.kept_minor = money.kept_minor

@@ -77,7 +77,7 @@ class PaymentView:
     reason: str
     #: Due to the customer, but the provider declined its refund.
     owed: int
-    #: What the provider, its users and operators did: see `_provider_life`.
+    #: Actions of the provider, its users and operators: see `_provider_life`.
     life: pb.Payment
 
 

@@ -1,4 +1,4 @@
-"""What of a group's payments is not finished and may need an operator: a total function of the state.
+"""The unfinished parts of a group's payments that may need an operator: a total function of the state.
 
 Amounts are in minor units, times in milliseconds since the epoch.
 """

@@ -18,7 +18,7 @@ NEVER_MS = 1 << 62
 
 
 class TimerKind(IntEnum):
-    """What a timer of a group's payments is for."""
+    """The purpose of a timer of a group's payments."""
 
     #: The refund of an owed sum is requested again.
     OWED = 0

@@ -39,7 +39,7 @@ RESULTS = {
 }
 #: The result of a call that ended without an outcome.
 RAISED = "raised"
-#: What became of a notification.
+#: Outcomes of a notification.
 NOTIFICATION_RESULTS = ("appended", "ignored", "foreign", "refused", "failed")
 
 

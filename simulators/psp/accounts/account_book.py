@@ -1,6 +1,7 @@
 """The provider's accounts in SQLite: calls by idempotency key, and holds with their money.
 
-What happens to a hold beside the merchant's calls is in `provider_life`, which changes the book by its `transaction`.
+Changes of a hold that the merchant did not call for are in `provider_life`, which changes the book by its
+`transaction`.
 
 Calls are applied in batches, one transaction each. A result may be sent only after `apply` has returned. Keys are
 honoured for ever, as nothing is deleted.

@@ -148,7 +148,7 @@ class Incidents:
 
 
 class Histories(NamedTuple):
-    """What a statement adds to its holds, by hold. Amounts in minor units of the hold's wire."""
+    """The lines that a statement adds to its holds, by hold. Amounts in minor units of the hold's wire."""
 
     undone: dict[str, int]
     disputes: dict[str, list[Dispute]]

@@ -68,7 +68,7 @@ class OperatorServicer(OperatorServiceServicer):
         self._trace_starter = trace_starter or TraceStarter()
 
     async def ListIssues(self, request: pb.ListIssuesRequest, context: Context) -> pb.ListIssuesResponse:
-        """What is owed, stuck, in suspense or in dispute."""
+        """Payments with money owed, stuck, in suspense or in dispute."""
         return await self._issues.issues(request, context)
 
     async def RetryCall(self, request: pb.RetryCallRequest, context: Context) -> pb.Repair:

@@ -32,7 +32,7 @@ SAVED = "."
 
 @dataclass(frozen=True, slots=True)
 class CallSettings:
-    """What the calls of an account have in common."""
+    """The common parts of an account's calls."""
 
     #: Page that Stripe sends a shopper to after a confirmation; empty for none.
     return_url: str = ""
