@@ -80,7 +80,7 @@ def test_funds_that_only_the_provider_has_are_reported_claimed_and_released(shop
     hold = shop.provider.Authorise(request, timeout=CALL_S).hold
     code, figures = ops("reconcile", "--wait", "1", provider=True)
     assert (code, figures["theirs_only"], figures["books_equal"], figures["fed"]) == (1, 1, False, 0)
-    output = "".join(ops.terminal.output.split())
+    output = "".join(ops.output.split())
     assert hold in output.replace("│", "")
     code, figures = ops("reconcile", "--wait", "1", "--feed", provider=True)
     assert (code, figures["fed"]) == (1, 1)
@@ -134,7 +134,7 @@ def test_exported_roots_stay_valid_for_later_logs(shop: Shop, ops: Ops, tmp_path
     file.write_text(json.dumps(content))
     code, figures = ops("audit", "--roots", str(file), "--without-provider")
     assert (code, figures["violations"]) == (1, 1)
-    assert "differs from the exported one" in " ".join(ops.terminal.output.split())
+    assert "differs from the exported one" in " ".join(ops.output.split())
 
 
 async def test_a_provider_outage_shows_in_health_and_everything_settles_after_it(shop: Shop) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.admission import connections
+from chassis.admission.closed_peers import ClosedPeers
 from chassis.admission.connections import INTERVAL, READING_S, Connections
 
 
@@ -38,7 +39,7 @@ def work(seconds: float) -> None:
 
 
 def test_the_calls_are_counted_once_an_interval_while_the_other_threads_are_idle(channelz: Channelz) -> None:
-    found = Connections(1)
+    found = Connections(1, ClosedPeers())
     found.sweep()
     channelz.reads = 0
     for _ in range(2 * INTERVAL):
@@ -47,7 +48,7 @@ def test_the_calls_are_counted_once_an_interval_while_the_other_threads_are_idle
 
 
 def test_the_calls_are_counted_at_every_sweep_while_other_threads_are_busy(channelz: Channelz) -> None:
-    found = Connections(1)
+    found = Connections(1, ClosedPeers())
     found.sweep()
     channelz.reads = 0
     for _ in range(INTERVAL - 2):
@@ -59,7 +60,7 @@ def test_the_calls_are_counted_at_every_sweep_while_other_threads_are_busy(chann
 
 
 def test_work_on_the_loops_own_thread_is_none_of_other_threads(channelz: Channelz) -> None:
-    found = Connections(1)
+    found = Connections(1, ClosedPeers())
     found.sweep()
     channelz.reads = 0
     work(2 * READING_S)
@@ -68,7 +69,7 @@ def test_work_on_the_loops_own_thread_is_none_of_other_threads(channelz: Channel
 
 
 def test_the_calls_of_an_unknown_server_are_not_counted(channelz: Channelz) -> None:
-    found = Connections(0)
+    found = Connections(0, ClosedPeers())
     for _ in range(INTERVAL):
         found.sweep()
     assert channelz.reads == 0
