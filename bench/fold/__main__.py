@@ -28,7 +28,7 @@ from bench.fold.facts import inputs, routed_decisions
 from bench.fold.topics import ALL, DECISIONS, FACTS, INBOX, ROUTED, decider, log
 from bench.peers import __main__ as peers
 from eventlog.admin.topic_creation import create_topics
-from eventlog.records.envelope import headers
+from eventlog.records.envelope import headers, headers_of_copy
 from eventlog.runtime.wall_clock import wall_clock_ms
 
 PARTITIONS = 4
@@ -42,7 +42,8 @@ async def _fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]
     at_ms = wall_clock_ms()
 
     def headers_of(key: str, number: int) -> list[tuple[str, bytes]]:
-        return headers(f"{key}:{number}", "groupbuy.payments.v1.PaymentDecision", "/payments", at_ms)
+        made = headers(f"{key}:{number}", "groupbuy.payments.v1.PaymentDecision", "/payments", at_ms)
+        return headers_of_copy(made) if topic == INBOX.name else made
 
     producer = new_producer(bootstrap)
     await producer.start()

@@ -25,7 +25,7 @@ from bench.peers.runs import Found, ReadTotals, run
 from eventlog.admin.topic_creation import create_topics
 from eventlog.core.partitioner import partition_of
 from eventlog.producing.batch_output import Output
-from eventlog.records.envelope import HeaderTemplate
+from eventlog.records.envelope import HeaderTemplate, headers_of_copy
 from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 from eventlog.runtime.wall_clock import wall_clock_ms
 
@@ -63,7 +63,7 @@ def target_of(peer: Peer, turn: int) -> str:
 
 
 async def fill(bootstrap: str, facts: Facts) -> None:
-    """Appends the facts, with the headers that records of the product have."""
+    """Appends the facts, with the headers that records of the product's inboxes have."""
     stamp = HeaderTemplate("groupbuy.peers.Fact", "/bench")
     at_ms = wall_clock_ms()
     producer = new_producer(bootstrap)
@@ -72,7 +72,7 @@ async def fill(bootstrap: str, facts: Facts) -> None:
     pending: list[Any] = []
     try:
         for number, (group, value) in enumerate(facts.records(), 1):
-            made = stamp.headers(f"{group}:{number}", at_ms)
+            made = headers_of_copy(stamp.headers(f"{group}:{number}", at_ms))
             outputs[partition_of(group, PARTITIONS)].append(group.encode(), value, made)
             if number % APPENDED == 0 or number == facts.count:
                 await asyncio.gather(*pending)

@@ -34,6 +34,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.core.route_mapper import Routed, RouteMapper, RouteMappers
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.producing.batch_output import Output
+from eventlog.records.envelope import headers_of_copy
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
 from eventlog.runtime.time_slice import TimeSlice
@@ -82,8 +83,9 @@ class Router(Processor):
                 break
             if routes:
                 self.routed += len(routes)
+                headers = headers_of_copy(record.headers)
                 for route in routes:
-                    outputs.append(route, record.headers)
+                    outputs.append(route, headers)
             if not count & 31 and slices.expired():
                 written += await outputs.send(full=True)
                 await slices.yield_to_loop()

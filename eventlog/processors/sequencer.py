@@ -21,6 +21,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.producing.batch_output import Output, RecordTooLarge
 from eventlog.records.dead_letters import Undecodable, send_to_dlq
+from eventlog.records.envelope import headers_of_copy
 from eventlog.records.topic_spec import TopicSpec, dead_letter_name
 from eventlog.runtime.time_slice import TimeSlice
 
@@ -85,7 +86,7 @@ class Sequencer(Processor):
                 if mapped is not None:
                     if record.offset < claim.offset:
                         claim.refute(record.offset)
-                    append(record.key, mapped, record.headers)
+                    append(record.key, mapped, headers_of_copy(record.headers))
             except Exception as error:  # noqa: BLE001 - each kind has its case below
                 if isinstance(error, DependencyUnavailable):
                     await mapper.load_dependency(error)
@@ -126,7 +127,7 @@ class Sequencer(Processor):
                 mapped = mapper.map_record(record)
                 if mapped is not None:
                     claim.refute(record.offset)
-                    output.append(record.key, mapped, record.headers)
+                    output.append(record.key, mapped, headers_of_copy(record.headers))
             except (Undecodable, RecordTooLarge) as undecodable:
                 if self.is_skipped(batch.topic, batch.partition, record):
                     return

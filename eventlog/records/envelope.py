@@ -11,6 +11,10 @@ from functools import lru_cache
 
 Headers = Sequence[tuple[str, bytes]]
 
+#: Headers that a copy in an inbox lacks: they follow from the record that it names as its source. Each header of a
+#: record takes a quarter of a microsecond to read, and as long to write.
+OF_SOURCE = frozenset({"ce_specversion", "ce_type", "ce_source", "ce_time", "content-type"})
+
 _CONTENT_TYPE = ("content-type", b"application/protobuf")
 _SPEC_VERSION = ("ce_specversion", b"1.0")
 
@@ -59,6 +63,11 @@ class HeaderTemplate:
         if subject:
             made.append(("ce_subject", subject.encode()))
         return made
+
+
+def headers_of_copy(of_source: Headers) -> list[tuple[str, bytes]]:
+    """Headers of the copy of a record in an inbox: `ce_id`, the trace, and all others that are not in OF_SOURCE."""
+    return [one for one in of_source if one[0] not in OF_SOURCE]
 
 
 def rfc3339(time_ms: int) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 from eventlog.admin.acls import OPS
 from eventlog.records import dead_letters
+from eventlog.records.envelope import OF_SOURCE
 from eventlog.records.topic_spec import TopicSpec
 from ops.export.yaml_text import documents
 
 PROTOBUF = "application/vnd.google.protobuf;version=3"
-#: Headers of every record that a service writes into a topic of messages, each with its only value if it has one.
+#: Headers of records that a service writes into a topic of messages, each with its only value if it has one.
 HEADERS = {
     "ce_specversion": "1.0",
     "ce_id": "",
@@ -53,6 +54,17 @@ def asyncapi_document(topics: Sequence[TopicSpec], partitions: int, replication:
         "components": {"messages": messages, "securitySchemes": {"scram": {"type": "scramSha512"}}},
     }
     return documents([document], _HEAD)
+
+
+def headers_of(topic: TopicSpec) -> dict[str, str]:
+    """Headers of every record of a topic of messages, each with its only value if it has one."""
+    if topic.writer == OPS or topic.message is None:
+        # The command line writes its records without headers.
+        return {}
+    if "source" in topic.message.DESCRIPTOR.fields_by_name:
+        # Copies, which name their source, and records that have all headers.
+        return {name: value for name, value in HEADERS.items() if name not in OF_SOURCE}
+    return HEADERS
 
 
 def _name(topic: TopicSpec) -> str:
@@ -123,8 +135,7 @@ def _message(topic: TopicSpec, protos: str) -> dict[str, Any]:
         "name": descriptor.full_name,
         "title": descriptor.name,
         "contentType": "application/protobuf",
-        # The command line writes its records without headers.
-        **({} if topic.writer == OPS else {"headers": _headers(HEADERS)}),
+        **({"headers": _headers(names)} if (names := headers_of(topic)) else {}),
         "payload": {"schemaFormat": PROTOBUF, "schema": {"$ref": f"{protos}/{descriptor.file.name}"}},
         "bindings": key,
     }

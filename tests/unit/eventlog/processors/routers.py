@@ -58,7 +58,9 @@ class NameMapper(RouteMapper, RouteMappers):
 
 def decision(offset: int, cause: int, text: str, key: str) -> Any:
     """A record of a decision log."""
-    return SimpleNamespace(offset=offset, key=key.encode(), value=f"{cause}|{text}".encode(), headers=[("ce_id", b"1")])
+    return SimpleNamespace(
+        offset=offset, key=key.encode(), value=f"{cause}|{text}".encode(), headers=[("ce_id", b"1"), ("ce_type", b"T")]
+    )
 
 
 class Broker:

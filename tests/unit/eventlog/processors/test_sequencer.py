@@ -14,6 +14,7 @@ from eventlog.processors.base import Batch
 from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.batch_output import RECORD_BYTES, Output
 from eventlog.records.dead_letters import Undecodable
+from eventlog.records.envelope import headers
 
 
 class BracketMapper(RecordMapper):
@@ -118,6 +119,13 @@ async def test_an_undecodable_record_is_dead_lettered_with_its_origin_counted_an
         "dlq-error": b"it is empty",
     }
     assert bare.dead_letters == {"facts": 2}
+
+
+async def test_a_copy_lacks_the_headers_that_follow_from_its_source(written: Written) -> None:
+    record = fact(7, b"a")
+    record.headers = headers("1", "groupbuy.T", "/orders", 0, "s", {"traceparent": "00-1"})
+    await Bare().handle(Batch("facts", 2, [record], 1))
+    assert written == [("inbox", 2, b"k", b"[a]", {"ce_id": b"1", "ce_subject": b"s", "traceparent": b"00-1"})]
 
 
 async def test_a_record_before_the_committed_offset_without_a_copy_is_copied_and_logged(

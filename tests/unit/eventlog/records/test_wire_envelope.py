@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.core.partitioner import partition_of
-from eventlog.records.envelope import HeaderTemplate, header, headers, rfc3339
+from eventlog.records.envelope import HeaderTemplate, header, headers, headers_of_copy, rfc3339
 from eventlog.records.wire import BytesField, SourceField
 
 
@@ -30,6 +30,18 @@ def test_headers_are_cloud_events_in_binary_mode() -> None:
     assert header(made, "missing") is None
     assert made == headers("k:1", "groupbuy.T", "/groups", 1_700_000_000_123, "groups/g", {"traceparent": "00-1"})
     assert rfc3339(7) == "1970-01-01T00:00:00.007Z"
+
+
+def test_a_copy_has_the_id_the_trace_and_unknown_headers_of_its_source() -> None:
+    kept = {"traceparent": "00-1", "groupbuy-campaign": "mug", "later": "x"}
+    made = headers("k:1", "groupbuy.T", "/groups", 1_700_000_000_123, "groups/g", kept)
+    assert headers_of_copy(made) == [
+        ("ce_id", b"k:1"),
+        ("ce_subject", b"groups/g"),
+        ("traceparent", b"00-1"),
+        ("groupbuy-campaign", b"mug"),
+        ("later", b"x"),
+    ]
 
 
 def test_a_header_template_gives_the_same_headers() -> None:
