@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from eventlog.faust.consumer_thread import BatchConsumerThread, RebalanceListener
+from eventlog.faust.held_sends import HeldSends
 from eventlog.faust.input_starts import InputStarts
 from eventlog.faust.progress import Deliveries
 from eventlog.faust.thread_checks import bind_to_this_thread
@@ -77,6 +78,8 @@ class BatchConsumer(InputStarts):
         self._in_flight: dict[TP, int] = {}
         #: The same batches, for measurements.
         self.deliveries = Deliveries()
+        #: Told of each fetch and its batches; a processor ends the batches.
+        self.held_sends = HeldSends()
         #: Partitions that are not fetched until they are released.
         self._held: set[TP] = set()
         self._room = asyncio.Event()
@@ -255,7 +258,11 @@ class BatchConsumer(InputStarts):
             if self.should_stop:
                 return
             if fetched:
-                await self._deliver(fetched, epoch)
+                self.held_sends.begin_fetch()
+                try:
+                    await self._deliver(fetched, epoch)
+                finally:
+                    self.held_sends.end()
             await asyncio.sleep(0)
 
     async def _getmany(
@@ -341,6 +348,7 @@ class BatchConsumer(InputStarts):
                 self._in_flight[tp] = self._in_flight.get(tp, 0) + 1
                 self._records_in_flight += len(batch)
                 self.deliveries.add(tp, batch[-1].offset, batch[0].timestamp, len(batch))
+                self.held_sends.begin_batch()
             if failpoints.armed:
                 failpoints.passed("batch fetched, not delivered")
             waiting = first_step(self.callback(message))

@@ -302,6 +302,7 @@ class Processor(ABC):
             raise asyncio.CancelledError
         if self.app.crashed:
             abort("the stream processor did not start", self.app.crash_reason, processor=self.group)
+        self.app.consumer.held_sends.attach(accumulator_of(self.producer))
         bind_to_this_thread(self.producer, accumulator_of(self.producer))
         log.info("%s started", self.group)
 
@@ -364,7 +365,10 @@ class Processor(ABC):
         if failpoints.armed:
             failpoints.passed("batch delivered")
         with supervision.fatal(self, "a batch was cancelled from inside", "a batch could not be handled"):
-            outputs = await self._handle_batch(batch)
+            try:
+                outputs = await self._handle_batch(batch)
+            finally:
+                self.app.consumer.held_sends.end()
         if outputs is None:
             # Not acknowledged: the partition's owner reads it again.
             self.app.consumer.drop_batch(message)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from intervaltree import IntervalTree
 
+from eventlog.faust.held_sends import HeldSends
 from eventlog.faust.progress import Deliveries
 
 #: Forks a process that has imported the kernel: a new interpreter for each test would take a second of CPU.
@@ -69,7 +70,7 @@ def bare_consumer(cls: Any, **attributes: Any) -> Any:
     made._start, made._start_epoch, made._finding = {}, -1, (-1, None)
     made._next, made._armed, made._missed, made._assigned = {}, {}, set(), set()
     made._in_flight, made._held, made._room = {}, set(), asyncio.Event()
-    made.deliveries = Deliveries()
+    made.deliveries, made.held_sends = Deliveries(), HeldSends()
     made.fetched = made.reseeks = made.stale_batches = 0
     made._reseeks_in_row = {}
     made._active_partitions, made._buffered_partitions, made._paused_partitions = set(), set(), set()

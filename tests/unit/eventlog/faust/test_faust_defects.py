@@ -66,6 +66,7 @@ def ours(tmp_path: Path) -> Processor:
 STREAM = """
     import asyncio
     from types import SimpleNamespace
+    from eventlog.faust.held_sends import HeldSends
     from eventlog.processors.base import Batch, Processor
     from eventlog.processors.meter import ProcessorMeter
     from eventlog.processors.guards.quarantine import Quarantine
@@ -74,7 +75,8 @@ STREAM = """
         def __init__(self):
             self.group, self._quarantine = "g", Quarantine(self)
             self.quarantined, self.meter = self._quarantine.records, ProcessorMeter(self)
-            self.app = SimpleNamespace(consumer=SimpleNamespace(drop_batch=lambda message: print("DROPPED")))
+            dropped = lambda message: print("DROPPED")
+            self.app = SimpleNamespace(consumer=SimpleNamespace(drop_batch=dropped, held_sends=HeldSends()))
         @property
         def epoch(self): return 1
         async def handle(self, batch):
@@ -270,6 +272,7 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
     done = run_python("""
         import asyncio
         from types import SimpleNamespace
+        from eventlog.faust.held_sends import HeldSends
         from eventlog.processors.base import Processor
         from eventlog.processors.meter import ProcessorMeter
         from eventlog.processors.guards.quarantine import Quarantine
@@ -277,6 +280,7 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
             ready = True
             def __init__(self):
                 self.group, self._quarantine, self.futures = "g", Quarantine(self), []
+                self.app = SimpleNamespace(consumer=SimpleNamespace(held_sends=HeldSends()))
                 self.quarantined, self.meter = self._quarantine.records, ProcessorMeter(self)
             @property
             def epoch(self): return 1

@@ -11,6 +11,7 @@ from typing import Any
 from faust.types import TP
 
 from eventlog.core.errors import Poisoned
+from eventlog.faust.held_sends import HeldSends
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.guards.quarantine import Quarantine
 from eventlog.processors.meter import ProcessorMeter
@@ -35,6 +36,7 @@ class Consumer:
         self.held: list[TP] = []
         self.released: dict[TP, int | None] = {}
         self.dropped: list[int] = []
+        self.held_sends = HeldSends()
 
     def hold(self, tps: Any) -> None:
         self.held += tps
