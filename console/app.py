@@ -35,6 +35,7 @@ from console.web.connections import Connections, Listener
 from console.web.passwords import BadOperators, Operators
 from console.web.streams import Places
 from console.web.templates import environment
+from eventlog.runtime.concurrency import run_until_first_ends
 from ops.errors import OpsError
 from ops.security import cluster
 from ops.watch.command import parse_statement
@@ -111,7 +112,7 @@ class Console:
                 await asyncio.gather(*(one.stop() for one in listeners), return_exceptions=True)
 
     async def _until(self, stopped: asyncio.Event, processes: Processes) -> None:
-        work = (
+        await run_until_first_ends(
             stopped.wait(),
             processes.run(),
             self._follow_readers(),
@@ -120,15 +121,6 @@ class Console:
             self.pages.follow(),
             self.share.follow(),
         )
-        running = [asyncio.ensure_future(one) for one in work]
-        try:
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
-        finally:
-            for one in running:
-                one.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
 
     async def _listen(self, name: str, address: str, application: web.Application, listeners: list[Listener]) -> None:
         listener = Listener(application, Connections())

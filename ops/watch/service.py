@@ -8,13 +8,14 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from chassis.telemetry.http_listener import Answer, HttpListener, Page
 from chassis.telemetry.metrics.exposition import CONTENT_TYPE, MetricsCollector
 from chassis.telemetry.metrics.metrics_process import build_metrics
+from eventlog.runtime.concurrency import run_until_first_ends
 from eventlog.runtime.wall_clock import wall_clock_ms
 from eventlog.state.open_partitions import drop_other_layouts
 from ops.errors import cannot_run
@@ -61,20 +62,17 @@ class WatchService:
         if self._listener is not None:
             self._listener.start()
             log.info("metrics and probes at http://%s", self._listener.address)
-        running = [
-            asyncio.ensure_future(work)
-            for work in (self.processes.run(), self._follow_groups(), self._log_figures(), stopped.wait())
+        work: list[Awaitable[object]] = [
+            self.processes.run(),
+            self._follow_groups(),
+            self._log_figures(),
+            stopped.wait(),
         ]
         if self._traces is not None:
-            running.append(asyncio.ensure_future(self._traces.run()))
+            work.append(self._traces.run())
         try:
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
+            await run_until_first_ends(*work)
         finally:
-            for one in running:
-                one.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
             if self._listener is not None:
                 self._listener.stop()
 
