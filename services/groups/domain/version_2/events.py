@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groupbuy.groups.v1.decisions_pb2 import GroupEvent, RefusalReason
+from groupbuy.groups.v1.decisions_pb2 import AdmissionRequested, GroupEvent, RefusalReason, SeatWaitlisted
 from groupbuy.groups.v1.inbox_pb2 import StockAnswer
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 
@@ -21,6 +21,13 @@ def admission_requested(terms: Terms, order: str, entry: WaitlistEntry) -> Group
     """An order waits for the answer whether it is within the customer's limit."""
     event = GroupEvent()
     body = event.admission_requested
+    _set_entry(body, order, entry)
+    body.campaign = terms.campaign
+    body.limit = terms.limit_per_customer
+    return event
+
+
+def _set_entry(body: AdmissionRequested | SeatWaitlisted, order: str, entry: WaitlistEntry) -> None:
     body.order = order
     body.customer = entry.customer
     body.quantity = entry.quantity
@@ -28,9 +35,6 @@ def admission_requested(terms: Terms, order: str, entry: WaitlistEntry) -> Group
     body.request_sha256 = entry.request_sha256
     if entry.invitation:
         body.invitation.MergeFromString(entry.invitation)
-    body.campaign = terms.campaign
-    body.limit = terms.limit_per_customer
-    return event
 
 
 def allowance_returned(terms: Terms, order: str, customer: str) -> GroupEvent:
@@ -47,13 +51,7 @@ def seat_waitlisted(order: str, entry: WaitlistEntry) -> GroupEvent:
     """An order waits for a seat or for pieces."""
     event = GroupEvent()
     body = event.seat_waitlisted
-    body.order = order
-    body.customer = entry.customer
-    body.quantity = entry.quantity
-    body.payment_method = entry.payment_method
-    body.request_sha256 = entry.request_sha256
-    if entry.invitation:
-        body.invitation.MergeFromString(entry.invitation)
+    _set_entry(body, order, entry)
     return event
 
 
