@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import aiohttp
@@ -51,6 +52,17 @@ async def unread_answers(site: Site, size: float) -> Outcome:
     return await ended_streams(peers, 45.0)
 
 
+async def count_closed(closed: Sequence[asyncio.Future[None]], within_s: float) -> int:
+    """Number of connections that the server closes in time. Each future is done when its connection is closed."""
+    if closed:
+        await asyncio.wait(closed, timeout=within_s)
+    count = sum(one.done() for one in closed)
+    for one in closed:
+        one.cancel()
+    await asyncio.gather(*closed, return_exceptions=True)
+    return count
+
+
 async def silent_connections(site: Site, size: float) -> Outcome:
     """Connections from one address to each service that send nothing."""
     outcome = Outcome()
@@ -69,11 +81,7 @@ async def silent_connections(site: Site, size: float) -> Outcome:
                     sockets.append(reader)
                     writers.append(writer)
         closed = [asyncio.ensure_future(until_closed(reader)) for reader in sockets]
-        await asyncio.wait(closed, timeout=20.0)
-        outcome.refused += sum(one.done() for one in closed)
-        for one in closed:
-            one.cancel()
-        await asyncio.gather(*closed, return_exceptions=True)
+        outcome.refused += await count_closed(closed, 20.0)
     finally:
         for writer in writers:
             writer.transport.abort()
@@ -130,12 +138,7 @@ async def half_webhooks(site: Site, size: float) -> Outcome:
             writers.append(writer)
             writer.write(head if number % 2 else head[:20])
             closed.append(asyncio.ensure_future(until_closed(reader)))
-        if closed:
-            await asyncio.wait(closed, timeout=15.0)
-        found.refused += sum(one.done() for one in closed)
-        for one in closed:
-            one.cancel()
-        await asyncio.gather(*closed, return_exceptions=True)
+        found.refused += await count_closed(closed, 15.0)
     finally:
         for writer in writers:
             writer.transport.abort()

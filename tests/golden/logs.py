@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.simulation.world.broker import Record
 
@@ -21,6 +22,33 @@ Logs = dict[tuple[str, int], list[Record]]
 def files() -> list[Path]:
     """The golden files of groups and payments, one for each version of the rules of either."""
     return sorted(FOLDER.glob("rules-*.jsonl.gz")) + sorted(FOLDER.glob("payments-rules-*.jsonl.gz"))
+
+
+def kinds_of_events(logs: Logs, decisions: Mapping[str, Any]) -> set[str]:
+    """Kinds of events in a history, `GroupEvent.seat_reserved`. `decisions`: the message of each decision log."""
+    return {
+        f"{type(event).DESCRIPTOR.name}.{event.WhichOneof('body')}"
+        for (topic, _), records in logs.items()
+        if topic in decisions
+        for record in records
+        for event in decisions[topic].FromString(record.value or b"").events
+    }
+
+
+def cover(
+    wanted: set[str], events: Callable[[Logs], set[str]], logs_of: Callable[[int], Logs], max_seeds: int
+) -> list[tuple[int, Logs]]:
+    """Histories of the first seeds that have every wanted event between them. Exits if the seeds do not suffice."""
+    kept: list[tuple[int, Logs]] = []
+    missing = wanted
+    for seed in range(max_seeds):
+        logs = logs_of(seed)
+        if fresh := events(logs) & missing:
+            missing = missing - fresh
+            kept.append((seed, logs))
+        if not missing:
+            return kept
+    raise SystemExit(f"{max_seeds} seeds, and still no {sorted(missing)}")
 
 
 def write(path: Path, record: Callable[[], Iterable[tuple[int, Logs]]]) -> None:

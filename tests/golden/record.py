@@ -13,7 +13,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 
 from shared_kernel import topics
-from tests.golden.logs import FOLDER, Logs, write
+from tests.golden.logs import FOLDER, Logs, cover, kinds_of_events, write
 from tests.simulation.histories.coverage import Coverage
 from tests.simulation.histories.plan import plan
 from tests.simulation.histories.replay import LOGS
@@ -51,29 +51,18 @@ def every_event() -> set[str]:
 
 def events(logs: Logs) -> set[str]:
     """Kinds of events in a history."""
-    return {
-        f"{type(event).DESCRIPTOR.name}.{event.WhichOneof('body')}"
-        for (topic, _), records in logs.items()
-        if topic in DECISIONS
-        for record in records
-        for event in DECISIONS[topic].FromString(record.value or b"").events
-    }
+    return kinds_of_events(logs, DECISIONS)
 
 
 def record() -> list[tuple[int, Logs]]:
     """Histories that have every event between them."""
-    kept: list[tuple[int, Logs]] = []
-    missing = every_event()
-    for seed in range(MAX_SEEDS):
+
+    def logs_of(seed: int) -> Logs:
         world = World(plan(seed), Coverage())
         world.run()
-        logs = {name: log for name, log in world.broker.logs.items() if name[0] in KEPT and log}
-        if fresh := events(logs) & missing:
-            missing -= fresh
-            kept.append((seed, logs))
-        if not missing:
-            return kept
-    raise SystemExit(f"{MAX_SEEDS} seeds, and still no {sorted(missing)}")
+        return {name: log for name, log in world.broker.logs.items() if name[0] in KEPT and log}
+
+    return cover(every_event(), events, logs_of, MAX_SEEDS)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
 from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, AllowanceEvent, StockDecision, StockEvent
 
 from shared_kernel import topics
-from tests.golden.logs import FOLDER, Logs, write
+from tests.golden.logs import FOLDER, Logs, cover, kinds_of_events, write
 from tests.simulation.world.stock import TOPICS, StockWorld
 
 PATH = FOLDER / "stock-rules-2.jsonl.gz"
@@ -43,29 +43,18 @@ def every_event() -> set[str]:
 
 def events(logs: Logs) -> set[str]:
     """Kinds of events in a history."""
-    return {
-        f"{type(event).DESCRIPTOR.name}.{event.WhichOneof('body')}"
-        for (topic, _), records in logs.items()
-        if topic in DECISIONS
-        for record in records
-        for event in DECISIONS[topic].FromString(record.value or b"").events
-    }
+    return kinds_of_events(logs, DECISIONS)
 
 
 def record() -> list[tuple[int, Logs]]:
     """Histories that have every event between them."""
-    kept: list[tuple[int, Logs]] = []
-    missing = every_event()
-    for seed in range(MAX_SEEDS):
+
+    def logs_of(seed: int) -> Logs:
         world = StockWorld(seed)
         world.run()
-        logs = {name: log for name, log in world.broker.logs.items() if name[0] in TOPICS and log}
-        if fresh := events(logs) & missing:
-            missing -= fresh
-            kept.append((seed, logs))
-        if not missing:
-            return kept
-    raise SystemExit(f"{MAX_SEEDS} seeds, and still no {sorted(missing)}")
+        return {name: log for name, log in world.broker.logs.items() if name[0] in TOPICS and log}
+
+    return cover(every_event(), events, logs_of, MAX_SEEDS)
 
 
 if __name__ == "__main__":

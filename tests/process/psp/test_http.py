@@ -16,16 +16,7 @@ from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
 from tests import provider_simulator
-
-FORM = {
-    "amount": "8900",
-    "currency": "cny",
-    "payment_method": "pm_card_ok",
-    "capture_method": "manual",
-    "confirm": "true",
-    "metadata[order]": "a",
-    "metadata[group]": "g",
-}
+from tests.process.psp.http_client import FORM
 
 
 class Http:
