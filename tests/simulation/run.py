@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.simulation.histories.coverage import Coverage
-from tests.simulation.histories.plan import MIN_INPUTS, Plan, plan
+from tests.simulation.histories.plan import MIN_INPUTS, Plan, history_plan
 from tests.simulation.histories.play import play, prepared
 from tests.simulation.histories.shrink import read, shrink, spell
 
@@ -47,7 +47,7 @@ def play_seeds(first: int, after: int) -> Tally:
     gc.freeze()
     with prepared(coverage):
         for seed in range(first, after):
-            played = play(plan(seed), coverage)
+            played = play(history_plan(seed), coverage)
             tally.inputs += played.inputs
             tally.least = min(tally.least, played.inputs)
             if played.violation is not None:
@@ -78,7 +78,7 @@ def run_many(first: int, seeds: int, jobs: int) -> int:
     print("\n".join(coverage.lines()))
     for seed, violation in sorted(failures)[:SHOWN]:
         print(f"\nseed {seed}: {violation}\n  make simulate SEED={seed}")
-        print("\n".join(_trace(plan(seed))[-LINES:]))
+        print("\n".join(_trace(history_plan(seed))[-LINES:]))
     missing = coverage.missing()
     figures = {
         "seeds": seeds,
@@ -113,7 +113,7 @@ def _trace(which: Plan) -> list[str]:
 
 def run_one(seed: int, keep: str, *, small: bool) -> int:
     """Prints the history of one seed. With `small`, shrinks it first to one that violates the same guarantee."""
-    which = plan(seed)
+    which = history_plan(seed)
     if keep:
         which = which.keeping(read(keep))
     with prepared(Coverage()):

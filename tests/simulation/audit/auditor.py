@@ -12,12 +12,14 @@ from typing import Any
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from ops.audit import auditor as product
 from ops.audit.cases import Case
+from ops.audit.chain import Chain
 from ops.audit.findings import TITLES, Findings, Invariant
 from ops.audit.fold import AUDIT_TOPICS
 from ops.audit.group.membership import GroupState
@@ -78,6 +80,8 @@ class Auditor:
             topics.GROUP_LOG.name: self._group_decision,
             topics.PAYMENT_INBOX.name: self._payment_input,
             topics.PAYMENT_LOG.name: self._payment_decision,
+            topics.STOCK_LOG.name: self._stock_decision,
+            topics.ALLOWANCE_LOG.name: self._allowance_decision,
         }
 
     def take(self, record: Record) -> None:
@@ -147,6 +151,22 @@ class Auditor:
 
     def _payment_decision(self, record: Record) -> None:
         self._decision(record, PaymentDecision(), "payment", self.misled)
+
+    def _stock_decision(self, record: Record) -> None:
+        decision = StockDecision.FromString(record.value or b"")
+        self._piece_decision(record, "stock", decision, self.audit.pieces.stock(decision.stock).chain)
+
+    def _allowance_decision(self, record: Record) -> None:
+        decision = AllowanceDecision.FromString(record.value or b"")
+        self._piece_decision(record, "allowance", decision, self.audit.pieces.allowance(decision.allowance).chain)
+
+    def _piece_decision(self, record: Record, kind: str, decision: Any, chain: Chain) -> None:
+        version = chain.version
+        self._take(record)
+        if chain.version == version:
+            return
+        for event in decision.events:
+            self._counts["event", f"{kind}.{event.WhichOneof('body')}"] += 1
 
     def _decision(self, record: Record, decision: Any, kind: str, may_fail: set[str]) -> None:
         decision.ParseFromString(record.value or b"")

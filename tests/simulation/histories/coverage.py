@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+from groupbuy.inventory.v1.decisions_pb2 import AllowanceEvent, StockEvent
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.groups.domain import transitions
 from services.groups.domain.model import OrderStatus, Phase
+from services.groups.domain.version_2 import transitions as version_2
 from tests.simulation.payment_rows import ROWS, Row, counted_rows
 
 #: All faults of a world. A long run has to meet each of them.
@@ -30,20 +32,28 @@ FAULTS = (
     "dead letter", "call stuck", "wrong configuration", "failed at the provider, proven not done", "return refused",
     "refund reversed", "refused refund succeeded", "dispute", "refunded by hand", "refund by hand reversed",
     "captured by hand", "voided by hand", "fee and payout", "operator", "operator attends a call",
-    "sale after its close", "checked hold open", "checked hold ended",
+    "sale after its close", "checked hold open", "checked hold ended", "forged for an order without admission",
 )  # fmt: skip
-EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields) + tuple(
-    f"payment.{one.name}" for one in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields
-)
+EVENTS = tuple(
+    f"{kind}.{one.name}"
+    for kind, event in (
+        ("group", GroupEvent), ("payment", PaymentEvent), ("stock", StockEvent), ("allowance", AllowanceEvent),
+    )
+    for one in event.DESCRIPTOR.oneofs_by_name["body"].fields
+)  # fmt: skip
 #: Orders in these states have money only by a fault that the provider reports beside another one.
 _RARELY_OWED = ("REFUSED", "ORPHANED", "WAITLISTED", "ADMITTING", "RESERVED", "CONFIRMED", "CAPTURE_DECLINED")
+#: The prefix of the rows that rules version 2 has in place of those of version 1, or beside them.
+VERSION_2 = "version 2 "
 TRANSITIONS = tuple(
-    f"{when.name} {row.on}"
-    for rows in (transitions.GROUP, transitions.ORDER)
+    f"{prefix}{when.name} {row.on}"
+    for prefix, rows in (
+        ("", transitions.GROUP), ("", transitions.ORDER), (VERSION_2, version_2.GROUP), (VERSION_2, version_2.ORDER),
+    )
     for row in rows
     for when in row.when
     if row.on != "money_owed" or when.name not in _RARELY_OWED
-) + tuple(f"payment {state} {report}" for state, report in ROWS)
+) + tuple(f"payment {state} {report}" for state, report in ROWS)  # fmt: skip
 KNOWN = {"fault": FAULTS, "event": EVENTS, "transition": TRANSITIONS}
 
 
@@ -78,12 +88,15 @@ class Coverage:
 @contextmanager
 def counted_transitions(coverage: Coverage) -> Iterator[None]:
     """Counts each use of a row of the tables of groups, orders and payments while the block runs."""
-    tables = (transitions.ON_GROUP, transitions.ON_ORDER)
+    tables = (transitions.ON_GROUP, transitions.ON_ORDER, version_2.ON_GROUP, version_2.ON_ORDER)
     before = [[dict(rows) for rows in table] for table in tables]
-    for table, names in zip(tables, (Phase, OrderStatus), strict=True):
+    #: The rows of each table that are not those of version 1.
+    new: tuple[tuple[Any, ...], ...] = ((), (), version_2.GROUP, version_2.ORDER)
+    for table, names, new_rows in zip(tables, (Phase, OrderStatus) * 2, new, strict=True):
         for state, rows in zip(names, table, strict=True):
             for on, row in rows.items():
-                rows[on] = replace(row, act=_counting(coverage, f"{state.name} {on}", row.act))
+                prefix = VERSION_2 if row in new_rows else ""
+                rows[on] = replace(row, act=_counting(coverage, f"{prefix}{state.name} {on}", row.act))
     labels = {row: ("transition", "payment " + " ".join(row)) for row in ROWS}
     counts = coverage.counts
 

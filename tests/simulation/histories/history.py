@@ -9,6 +9,8 @@ from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, RefusalReason, ReleaseReason
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
+from groupbuy.inventory.v1.inbox_pb2 import AllowanceInput, StockInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
@@ -91,7 +93,45 @@ def _events(events: Iterable[Any]) -> Iterable[str]:
         yield " ".join(word for word in (*words, str(amount)) if word)
 
 
+def _stock_input(value: bytes) -> str:
+    message = StockInput.FromString(value)
+    body = str(message.WhichOneof("body"))
+    if body != "group_units":
+        return body
+    units = message.group_units
+    asked = f"asks for {units.at_least}" if units.at_least else ""
+    back = f"{units.returned} back, {units.sold} sold{', closed' if units.closed else ''}"
+    return f"{units.group[:4]} {asked or back}"
+
+
+def _allowance_input(value: bytes) -> str:
+    asked = AllowanceInput.FromString(value).group_allowance
+    orders = [f"asks {one.order[:6]} {one.quantity}" for one in asked.requested]
+    return f"{asked.group[:4]} " + ", ".join([*orders, *(f"returns {order[:6]}" for order in asked.returned)])
+
+
+def _stock(value: bytes) -> str:
+    decision = StockDecision.FromString(value)
+    return f"v{decision.version} " + ", ".join(_pieces(decision.events))
+
+
+def _allowance(value: bytes) -> str:
+    decision = AllowanceDecision.FromString(value)
+    return f"v{decision.version} " + ", ".join(_events(decision.events))
+
+
+def _pieces(events: Iterable[Any]) -> Iterable[str]:
+    for event in events:
+        kind = event.WhichOneof("body")
+        body = getattr(event, kind)
+        yield " ".join(str(part) for part in (kind, getattr(body, "group", "")[:4], getattr(body, "units", "")) if part)
+
+
 _DESCRIBERS = {
+    topics.STOCK_INBOX.name: _stock_input,
+    topics.STOCK_LOG.name: _stock,
+    topics.ALLOWANCE_INBOX.name: _allowance_input,
+    topics.ALLOWANCE_LOG.name: _allowance,
     topics.CAMPAIGNS.name: _campaign,
     topics.ORDERS.name: _fact,
     topics.GROUP_INBOX.name: _group_input,

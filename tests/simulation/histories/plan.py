@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+
+from tests.simulation.histories.sale import STOCK, make_sale, stock_acts
 from tests.simulation.world.shop import Act, GroupPlan, group_plan
 
 #: Minimum number of orders of one seed. An order leads to about ten inputs.
@@ -45,6 +48,10 @@ OTHER_FAULTS = (
     "broker_away", "lost_tick", "lapse_reported", "lapse_silent", "second_hold", "unknown_money", "unexpected_capture",
     "nonsense", "forge", "forge",
 )  # fmt: skip
+#: One history in so many is a sale of pieces.
+SALE_EVERY = 8
+#: Further faults of a sale.
+SALE_FAULTS = (*PROCESS_FAULTS, "forge_for_admitting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,8 @@ class Plan:
     at_deadline: dict[str, tuple[Act, ...]] = field(default_factory=dict)
     #: Acts of the spare groups. Their times count from the end of the others.
     spare: tuple[Act, ...] = ()
+    #: Whether the groups sell pieces of a stock item or have limits for each customer.
+    sale: bool = False
 
     def __len__(self) -> int:
         """Number of acts and faults."""
@@ -88,9 +97,10 @@ class Plan:
         )
 
     def of_groups(self, groups: Collection[str]) -> list[int]:
-        """Numbers of the acts of some groups and of all faults."""
+        """Numbers of the acts of some groups, of those for the stock item, and of all faults."""
         acts = self._all_acts()
-        return [number for number in range(len(self)) if number >= len(acts) or acts[number].group in groups]
+        kept = {*groups, STOCK}
+        return [number for number in range(len(self)) if number >= len(acts) or acts[number].group in kept]
 
     def spare_by_group(self) -> list[list[Act]]:
         """The spare acts, one list for each group."""
@@ -103,10 +113,16 @@ class Plan:
         return [*self.acts, *(act for late in self.at_deadline.values() for act in late), *self.spare]
 
 
-def plan(seed: int) -> Plan:
-    """The plan of a seed."""
+def history_plan(seed: int) -> Plan:
+    """The plan of a seed in a run of many: a sale now and then."""
+    return plan(seed, sale=seed % SALE_EVERY == SALE_EVERY - 1)
+
+
+def plan(seed: int, *, sale: bool = False) -> Plan:
+    """The plan of a seed. The groups of a sale share its campaign."""
     chance = Random(seed)
-    groups = _groups(chance, seed, 0)
+    campaign = make_sale(chance, START_MS) if sale else None
+    groups = _groups(chance, seed, 0, campaign)
     steps = 40 * sum(group.orders for group in groups)
     faults = [Fault(chance.randrange(20, steps), kind, chance.getrandbits(24)) for kind in _kinds(chance)]
     # A generator of its own, so that the other faults of a seed do not change.
@@ -121,19 +137,23 @@ def plan(seed: int) -> Plan:
         faults.append(Fault(life.randrange(steps // 4, steps), kind, life.getrandbits(24)))
     if life.random() < STUCK:
         faults.append(Fault(life.randrange(20, steps), "stuck", life.getrandbits(24)))
+    acts = _acts(groups)
+    if sale:
+        faults += [Fault(chance.randrange(20, steps), kind, chance.getrandbits(24)) for kind in SALE_FAULTS]
+        acts = tuple(sorted((*stock_acts(chance), *acts), key=lambda act: act.at_ms))
     faults.sort(key=lambda fault: fault.step)
     more: list[GroupPlan] = []
     for _ in range(SPARE):
-        more += _groups(chance, seed, len(groups) + len(more))
+        more += _groups(chance, seed, len(groups) + len(more), campaign)
     late = {group.group: tuple(group.late) for group in (*groups, *more) if group.late}
-    return Plan(seed, (*groups, *more), _acts(groups), tuple(faults), late, _acts(more))
+    return Plan(seed, (*groups, *more), acts, tuple(faults), late, _acts(more), sale)
 
 
-def _groups(chance: Random, seed: int, first: int) -> list[GroupPlan]:
+def _groups(chance: Random, seed: int, first: int, sale: Campaign | None) -> list[GroupPlan]:
     groups: list[GroupPlan] = []
     orders = 0
     while orders < ORDERS or len(groups) < GROUPS:
-        made = group_plan(chance, seed, first + len(groups), ORDERS - orders)
+        made = group_plan(chance, seed, first + len(groups), ORDERS - orders, sale)
         groups.append(made)
         orders += made.orders
     return groups

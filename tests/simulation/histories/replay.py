@@ -10,6 +10,7 @@ from eventlog.core.aggregate import Domain
 from eventlog.core.partition_state import PartitionState
 from eventlog.records.codec import Codec
 from services.groups.processors import codec as of_groups
+from services.inventory.processors import codec as of_inventory
 from services.payments.processors import codec as payments_codec
 from shared_kernel import topics
 from tests.simulation.audit.violation import Violation
@@ -20,11 +21,15 @@ from tests.simulation.world.checkpoints import CheckpointStore
 LOGS = {
     topics.GROUPS_DECIDER: (topics.GROUP_INBOX.name, topics.GROUP_LOG.name),
     topics.PAYMENTS_DECIDER: (topics.PAYMENT_INBOX.name, topics.PAYMENT_LOG.name),
+    topics.INVENTORY_STOCK_DECIDER: (topics.STOCK_INBOX.name, topics.STOCK_LOG.name),
+    topics.INVENTORY_ALLOWANCE_DECIDER: (topics.ALLOWANCE_INBOX.name, topics.ALLOWANCE_LOG.name),
 }
 #: Decider -> the codec of its states.
 CODECS: dict[str, Codec[Any]] = {
     topics.GROUPS_DECIDER: Codec("", of_groups.encode, of_groups.decode),
     topics.PAYMENTS_DECIDER: Codec("", payments_codec.encode, payments_codec.decode),
+    topics.INVENTORY_STOCK_DECIDER: of_inventory.STOCK,
+    topics.INVENTORY_ALLOWANCE_DECIDER: of_inventory.ALLOWANCE,
 }
 
 

@@ -7,13 +7,14 @@ from services.groups.domain.version_2 import decide, joining, leaving, supply
 from services.inventory.domain.allowance import decide as allowance
 from services.inventory.domain.stock import decide as stock
 from services.inventory.domain.stock import evolve as stock_evolve
+from services.inventory.domain.stock.domain import StockDomain
 from tests.simulation.mutants.planting import Mutant, mutant
 
 INVENTORY: tuple[Mutant, ...] = (
     mutant(
         "stock_repeats",
         "the stock item takes a repeated decision of a group again",
-        (stock.decide, "units.cause <= state.heard.get(command.partition, -1)", "False"),
+        (stock.is_repeat, "command.message.cause <= heard", "False"),
     ),
     mutant(
         "stock_forgets_causes",
@@ -117,6 +118,16 @@ INVENTORY: tuple[Mutant, ...] = (
         "lease_beyond_request",
         "a lease is larger than the group can use",
         (stock._answer, "min(units.at_most, share)", "share + 1"),
+    ),
+    mutant(
+        "failed_repeat_answered",
+        "a repeat on which the rules fail is answered again",
+        (StockDomain.faulted, " or is_repeat(state, command)", ""),
+    ),
+    mutant(
+        "failed_repeat_denied",
+        "a repeated request for an admission on which the rules fail is denied again",
+        (allowance.fault, " or is_repeat(state, command)", ""),
     ),
     mutant(
         "allowance_repeats",

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from tests.simulation import stock_histories
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
-from tests.simulation.histories.plan import plan
-from tests.simulation.mutants.catalogue import MUTANTS
+from tests.simulation.histories.plan import Plan, plan
+from tests.simulation.mutants.catalogue import IN_SALES, MUTANTS
 from tests.simulation.mutants.defects import defective_rules
 from tests.simulation.mutants.planting import Mutant, StaleMutant, planted
 from tests.simulation.world.world import World
@@ -48,13 +49,22 @@ class Found(NamedTuple):
 
 def failure(seed: int, bug: Mutant | None = None) -> str:
     """The guarantee that a seed violates, with or without a bug; empty if there is none."""
+    return _failure(plan(seed), bug)
+
+
+def failure_of_sale(seed: int, bug: Mutant | None = None) -> str:
+    """As `failure`, for the sale of a seed: in the whole system, or with a model of the payments."""
+    return _failure(plan(seed, sale=True), bug) or stock_histories.failure(seed, bug)
+
+
+def _failure(history: Plan, bug: Mutant | None) -> str:
     try:
         with defective_rules():
             if bug is None:
-                World(plan(seed), Coverage()).run()
+                World(history, Coverage()).run()
             else:
                 with planted(bug):
-                    World(plan(seed), Coverage()).run()
+                    World(history, Coverage()).run()
     except Violation as violation:
         return f"{violation.promise}: {violation.what}"
     except Hangs:
@@ -80,18 +90,21 @@ def _hunt_alone(wanted: tuple[str, int]) -> Found:
     signal.signal(signal.SIGVTALRM, _hangs)
     bug = MUTANTS[wanted[0]]
     try:
-        return hunt(bug, wanted[1], _timed)
+        return hunt(bug, wanted[1], _timed(failure_of_sale if bug.name in IN_SALES else failure))
     except StaleMutant as error:
         print(error, file=sys.stderr)
         return Found(bug.name, "", 0)
 
 
-def _timed(seed: int, bug: Mutant | None) -> str:
-    signal.setitimer(signal.ITIMER_VIRTUAL, MAX_CPU_S)
-    try:
-        return failure(seed, bug)
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+def _timed(run: Run) -> Run:
+    def timed(seed: int, bug: Mutant | None) -> str:
+        signal.setitimer(signal.ITIMER_VIRTUAL, MAX_CPU_S)
+        try:
+            return run(seed, bug)
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+    return timed
 
 
 def _hangs(number: int, frame: Any) -> None:

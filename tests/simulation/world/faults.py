@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 
 from shared_kernel import topics
 from tests.simulation.histories.aims import aim
 from tests.simulation.histories.plan import Fault
+from tests.simulation.world.broker import Record
 from tests.simulation.world.forged_records import FORGED_EVENTS, forged_payment_event
 from tests.simulation.world.money_faults import MONEY_FAULTS
 from tests.simulation.world.processes import DeciderProcess, Out, Process
@@ -110,12 +112,11 @@ def _late(world: World, pick: int) -> None:
 def _deliver_later(world: World, process: Process, pick: int) -> None:
     """Appends output that was sent before a crash later, in its order, and perhaps only a part of it."""
     sent: deque[Out] = deque(list(process.outbox)[: 1 + pick % len(process.outbox)])
-    partition = process.partition
 
     def arrive() -> None:
         for _ in range(min(len(sent), 1 + pick % 5)):
             out = sent.popleft()
-            world.broker.append(out.topic, partition, out.key, out.value, out.headers)
+            world.broker.append(out.topic, process.target(out), out.key, out.value, out.headers)
         if sent:
             world.after(5, arrive)
 
@@ -270,6 +271,27 @@ def _forge_for_waitlisted(world: World, pick: int) -> None:
     world.waiting.append(forge)
 
 
+def _forge_for_admitting(world: World, pick: int) -> None:
+    """Forges a payment event of the next order that waits for its admission, before the answer comes."""
+    kinds = [_EVENTS_FOR_WAITLISTED[pick % len(_EVENTS_FOR_WAITLISTED)]]
+
+    def watch(record: Record) -> None:
+        if world.calm or not kinds or record.topic != topics.GROUP_LOG.name:
+            return
+        decision = GroupDecision.FromString(record.value or b"")
+        for event in decision.events:
+            if event.HasField("admission_requested") and kinds:
+                asked = event.admission_requested
+                if asked.payment_method.endswith("_action"):
+                    # As in `_forge_event`.
+                    continue
+                world.coverage.count("fault", "forged for an order without admission")
+                value = forged_payment_event(kinds.pop(), decision.group, asked.order, 900)
+                world.broker.append(topics.GROUP_INBOX.name, record.partition, decision.group.encode(), value)
+
+    world.broker.watchers.append(watch)
+
+
 def _forge_event(world: World, wanted: str, events: tuple[str, ...], pick: int) -> bool:
     """Forges a payment event of an order in a status. Returns False if there is no such order."""
     auditor = world.auditor
@@ -302,6 +324,7 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "lost_tick": _lost_tick,
     "forge": _forge,
     "forge_for_waitlisted": _forge_for_waitlisted,
+    "forge_for_admitting": _forge_for_admitting,
     "unusual_result": unusual_result,
     "aim": aim,
     **MONEY_FAULTS,

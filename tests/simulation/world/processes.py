@@ -124,6 +124,10 @@ class Process:
         """Does work other than fetching. Returns False if there is none."""
         return False
 
+    def target(self, out: Out) -> int:
+        """The partition of an output record: the process's own, but for routers."""
+        return self.partition
+
     def flush(self, count: int) -> None:
         """Writes up to `count` output records, which are acknowledged at once."""
         outbox, first, taken = self.outbox, -1, 0

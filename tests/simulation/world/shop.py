@@ -31,6 +31,8 @@ METHODS = (
 )  # fmt: skip
 #: A payment method for which the planted defect makes the rules fail.
 DEFECT = "card_defect"
+#: Customers of a sale, who order in several of its groups.
+SALE_CUSTOMERS = 9
 #: An unknown field, as a newer version might add one.
 NEWER = b"\xaa\x3f\x05newer"
 
@@ -60,21 +62,29 @@ class GroupPlan:
     orders: int = 0
 
 
-def group_plan(chance: Random, seed: int, index: int, wanted: int) -> GroupPlan:
-    """Plans the acts of one group. `wanted` is the number of orders that the seed still needs."""
-    return _Script(chance, seed, index, wanted).write()
+def group_plan(chance: Random, seed: int, index: int, wanted: int, sale: Campaign | None = None) -> GroupPlan:
+    """Plans the acts of one group. `wanted` is the number of orders that the seed still needs.
+
+    The groups of a sale share its campaign and its customers.
+    """
+    return _Script(chance, seed, index, wanted, sale).write()
 
 
 class _Script:
     """Draws the acts of one group."""
 
-    def __init__(self, chance: Random, seed: int, index: int, wanted: int) -> None:
+    def __init__(self, chance: Random, seed: int, index: int, wanted: int, sale: Campaign | None) -> None:
         self.chance = chance
         self.index = index
         self.wanted = wanted
-        self.name = f"c{seed % 7}-{index}"
-        self.campaign = make_campaign(chance, self.name)
-        self.leader = f"u{index}-0"
+        self.sale = sale is not None
+        if sale is None:
+            self.name = f"c{seed % 7}-{index}"
+            self.campaign = make_campaign(chance, self.name)
+        else:
+            self.name = sale.name.removeprefix("campaigns/")
+            self.campaign = sale
+        self.leader = self._customer(0)
         self.group = group_id(self.leader, f"r{seed}-{index}")
         self.start_ms = chance.randrange(600_000)
         self.window_ms = self.campaign.window.seconds * 1_000
@@ -101,6 +111,9 @@ class _Script:
         self.plan.orders = size
         return self.plan
 
+    def _customer(self, number: int) -> str:
+        return f"u{self.chance.randrange(SALE_CUSTOMERS)}" if self.sale else f"u{self.index}-{number}"
+
     # Acts -------------------------------------------------------------------------------------------------------
 
     def add(self, at_ms: int, label: str, topic: str, value: bytes, headers: Headers = (), order: str = "") -> None:
@@ -108,7 +121,7 @@ class _Script:
 
     def _edit_campaign(self) -> None:
         campaign = self.campaign
-        if self.chance.random() < 0.1:
+        if self.chance.random() < 0.1 and not self.sale:
             # As an older version of the service wrote it.
             for name in ("rules_version", "revision"):
                 campaign.ClearField(name)
@@ -160,7 +173,7 @@ class _Script:
     def _join(self, number: int) -> None:
         chance = self.chance
         again = chance.random() < 0.08
-        customer = chance.choice(self.customers) if again else f"u{self.index}-{number}"
+        customer = chance.choice(self.customers) if again else self._customer(number)
         self.customers.append(customer)
         odd = chance.random()
         changes: dict[str, object] = {"campaign": f"{self.name}x"} if odd < 0.03 else {}

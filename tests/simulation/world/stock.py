@@ -7,7 +7,6 @@ authorised or declined once, each charge succeeds or is declined once, and each 
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -20,22 +19,20 @@ from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 from groupbuy.inventory.v1.inbox_pb2 import CreateStockCommand, StockInput, UpdateStockCommand
 
 from eventlog.core.partitioner import partition_of
-from eventlog.core.route_mapper import RouteMappers
 from eventlog.records.codec import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.processors import codec as groups_codec
-from services.groups.processors.router import AnswerRoutes
 from services.inventory.domain.allowance.domain import AllowanceDomain
 from services.inventory.domain.stock.domain import StockDomain
 from services.inventory.processors import codec
-from services.inventory.processors.router import InventoryRoutes
 from shared_kernel import topics
 from tests.scenarios import facts, inputs, payment_events
 from tests.simulation.audit.pieces import PiecesAuditor
 from tests.simulation.audit.product import ProductAuditor
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.checkpoints import Checkpoint
-from tests.simulation.world.processes import Batch, DeciderProcess, Out, Process
+from tests.simulation.world.processes import DeciderProcess, Process
+from tests.simulation.world.routers import ROUTERS, RouterProcess
 
 PARTITIONS = 3
 START_MS = 1_760_000_000_000
@@ -55,42 +52,6 @@ TOPICS = tuple(
 #: Steps after which a world that has work left does not end.
 MAX_STEPS = 20_000
 FAULTS = ("crash", "half", "stale", "late")
-
-
-class RouterProcess(Process):
-    """Routes decisions. The output to one partition is in order; the outputs to different ones are in any order."""
-
-    def __init__(
-        self,
-        broker: Broker,
-        reader: str,
-        sources: tuple[str, ...],
-        partition: int,
-        chance: Random,
-        mappers: RouteMappers,
-    ) -> None:
-        super().__init__(broker, reader, sources, partition, chance)
-        self._mappers = mappers
-        self.queues: dict[tuple[str, int], deque[Out]] = defaultdict(deque)
-
-    def handle(self, records: list[Record], batch: Batch) -> None:
-        for record in records:
-            mapper = self._mappers.for_partition(record.topic, record.partition)
-            for route in mapper.routes(record):
-                target = route.topic, partition_of(route.key, PARTITIONS)
-                out = Out(batch, route.topic, route.key.encode(), route.value)
-                self.queues[target].append(out)
-                self.outbox.append(out)
-
-    def flush(self, count: int) -> None:
-        """Writes up to `count` records to one partition."""
-        target = self.chance.choice([one for one, queue in self.queues.items() if queue])
-        queue = self.queues[target]
-        for _ in range(min(count, len(queue))):
-            out = queue.popleft()
-            self.outbox.remove(out)
-            self.broker.append(out.topic, target[1], out.key, out.value, out.headers)
-            out.batch.left -= 1
 
 
 class StockWorld:
@@ -129,13 +90,8 @@ class StockWorld:
     # Processes --------------------------------------------------------------------------------------------------
 
     def _start(self, name: str, partition: int) -> Process:
-        sources: tuple[str, ...]
-        if name == topics.GROUPS_ROUTER:
-            sources = (topics.STOCK_LOG.name, topics.ALLOWANCE_LOG.name)
-            return RouterProcess(self.broker, name, sources, partition, self.chance, AnswerRoutes())
-        if name == topics.INVENTORY_ROUTER:
-            sources = (topics.GROUP_LOG.name,)
-            return RouterProcess(self.broker, name, sources, partition, self.chance, InventoryRoutes())
+        if name in ROUTERS:
+            return RouterProcess(self.broker, name, partition, self.chance, PARTITIONS)
         inbox, log, domain, kept = _DECIDERS[name]
         checkpoint = self.checkpoints.get((name, partition))
         return DeciderProcess(self.broker, name, partition, self.chance, inbox, log, domain(), kept, checkpoint)

@@ -18,6 +18,8 @@ from eventlog.core.inbox_mapper import InboxMapper
 from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
 from services.groups.domain.domain import GroupDomain
+from services.inventory.domain.allowance.domain import AllowanceDomain
+from services.inventory.domain.stock.domain import StockDomain
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
 from services.payments.domain.rules_version import CURRENT, FIRST
@@ -26,20 +28,26 @@ from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel import topics
 from tests.simulation.audit.auditor import Auditor
 from tests.simulation.audit.end import check_end
+from tests.simulation.audit.outcomes import check_outcomes
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
 from tests.simulation.histories.plan import CHECK_HOLDS_AFTER_MS, MIN_INPUTS, PARTITIONS, START_MS, Plan
 from tests.simulation.histories.replay import CODECS, LOGS, check_replay
+from tests.simulation.histories.sale import STOCK
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.checkpoints import Checkpoint
 from tests.simulation.world.processes import DeciderProcess, EffectsProcess, Process
 from tests.simulation.world.provider import Provider
+from tests.simulation.world.routers import ROUTERS, RouterProcess
 from tests.simulation.world.sequencers import Campaigns, SequencerProcess, group_inbox_mapper
 from tests.simulation.world.shop import Act
 
 G_SEQ, G_DEC = topics.GROUPS_SEQUENCER, topics.GROUPS_DECIDER
 P_SEQ, P_DEC, P_EFF = topics.PAYMENTS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS
 READERS = (G_SEQ, G_DEC, P_SEQ, P_DEC, P_EFF)
+I_STOCK, I_ALLOW = topics.INVENTORY_STOCK_DECIDER, topics.INVENTORY_ALLOWANCE_DECIDER
+#: Further processors of a sale.
+SALE_READERS = (I_STOCK, I_ALLOW, *ROUTERS)
 #: A run with more steps is taken as one that never ends. While groups is down for three days, payments polls a payment
 #: that waits for its confirmation once a minute, ten steps each: 60,000 were too few for seed 9578.
 MAX_STEPS = 200_000
@@ -70,13 +78,19 @@ class World:
         self.provider.on_refund_refused = self.auditor.on_refund_declined
         self.auditor.checked = self.provider.checked
         self.calling = PaymentEffectHandler(lambda method: self, lambda: self.broker.now_ms)
-        self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: GroupPaymentsDomain()}
+        self.domains: dict[str, Any] = {
+            G_DEC: GroupDomain(),
+            P_DEC: GroupPaymentsDomain(),
+            I_STOCK: StockDomain(),
+            I_ALLOW: AllowanceDomain(),
+        }
         self.runnable: list[Process] = []
         self.checkpoints: dict[Slot, Checkpoint] = {}
         self.from_zombie: set[Slot] = set()
         self.campaigns: list[Campaigns] = []
         self.slots: dict[Slot, Process | None] = {}
         self.keys = {group.group: partition_of(group.group, PARTITIONS) for group in plan.groups}
+        self.keys[STOCK] = partition_of(STOCK, PARTITIONS)
         self.lost_ticks = 0
         self.steps = 0
         self.calm = False
@@ -102,7 +116,7 @@ class World:
         self._deadlines = dict(plan.at_deadline)
         self._faults = list(plan.faults)
         self._spare = plan.spare_by_group()
-        for reader in READERS:
+        for reader in (*READERS, *SALE_READERS) if plan.sale else READERS:
             for partition in range(PARTITIONS):
                 self.start((reader, partition))
 
@@ -128,6 +142,8 @@ class World:
             return self._sequencer(reader, partition, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, mapper)
         if reader == P_EFF:
             return EffectsProcess(broker, partition, chance, self.calling)
+        if reader in ROUTERS:
+            return RouterProcess(broker, reader, partition, chance, PARTITIONS)
         inbox, log = LOGS[reader]
         checkpoint = self.checkpoints.get((reader, partition))
         if broker.logs[log, partition]:
@@ -319,6 +335,8 @@ class World:
             raise Violation("nothing crashes", "", f"{type(error).__name__}: {error}") from error
         check_end(self.auditor, self.provider.accounts.values())
         check_replay(self.broker, self.domains, self.chance)
+        if self.plan.sale:
+            check_outcomes(self.broker, self.auditor, self.chance)
 
     def _run(self) -> None:
         from tests.simulation.world import faults
@@ -375,11 +393,15 @@ class World:
 
 
 #: Acts that are not counted as faults.
-_ORDINARY = frozenset({"placed", "at the deadline", "campaign", "cancelled", "cancel_group", "refund", "tick"})
+_ORDINARY = frozenset({"placed", "at the deadline", "campaign", "cancelled", "cancel_group", "refund", "tick", "stock"})
 _READERS_OF: dict[str, tuple[str, ...]] = {
     topics.ORDERS.name: (G_SEQ,),
     topics.PAYMENT_LOG.name: (G_SEQ, P_EFF),
-    topics.GROUP_LOG.name: (P_SEQ,),
+    topics.GROUP_LOG.name: (P_SEQ, topics.INVENTORY_ROUTER),
+    topics.STOCK_INBOX.name: (I_STOCK,),
+    topics.STOCK_LOG.name: (topics.GROUPS_ROUTER,),
+    topics.ALLOWANCE_INBOX.name: (I_ALLOW,),
+    topics.ALLOWANCE_LOG.name: (topics.GROUPS_ROUTER,),
     topics.GROUP_INBOX.name: (G_DEC,),
     topics.PAYMENT_INBOX.name: (P_DEC,),
 }

@@ -52,6 +52,15 @@ def test_an_error_in_the_rules_denies_the_orders_that_ask() -> None:
     assert kinds == ["faulted", "heard", "denied"]
 
 
+def test_an_error_in_the_rules_on_a_repeat_is_not_answered_again() -> None:
+    ann = Customer()
+    request = asks("g1", "a", cause=1)
+    ann.when(request)
+    repeat = decode(request.SerializeToString())
+    kinds = [event.WhichOneof("body") for event in ann.domain.faulted(ann.state, repeat, "KeyError")]
+    assert kinds == ["faulted"]
+
+
 def test_an_input_of_a_newer_build_is_not_skipped() -> None:
     with pytest.raises(UnknownInput):
         decode(AllowanceInput().SerializeToString())

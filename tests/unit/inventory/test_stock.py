@@ -154,6 +154,15 @@ def test_an_error_in_the_rules_still_answers_a_group_that_asks() -> None:
     assert kinds == ["faulted", "heard", "out_of_stock"]
 
 
+def test_an_error_in_the_rules_on_a_repeat_is_not_answered_again() -> None:
+    item = Item(total=5)
+    item.hears("g1", at_least=1, at_most=1)
+    ((partition, cause),) = item.state.heard.items()
+    repeat = decode(units("g1", cause=cause, partition=partition, at_least=1, at_most=1).SerializeToString())
+    kinds = [event.WhichOneof("body") for event in item.domain.faulted(item.state, repeat, "KeyError")]
+    assert kinds == ["faulted"]
+
+
 def test_an_input_of_a_newer_build_is_not_skipped() -> None:
     with pytest.raises(UnknownInput):
         decode(StockInput().SerializeToString())

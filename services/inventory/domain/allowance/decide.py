@@ -53,15 +53,14 @@ def decide(state: Allowance, command: Command, at_ms: int) -> Iterator[Allowance
 
 
 def fault(state: Allowance, command: Command, error: str) -> Iterator[AllowanceEvent]:
-    """The events of an input on which the rules failed. Orders that asked are denied: each gets an answer."""
+    """The events of an input on which the rules failed. Orders that asked are denied: each gets one answer."""
     event = AllowanceEvent()
     event.faulted.error = error
     yield event
     asked = command.asked
-    if asked is None:
+    if asked is None or is_repeat(state, command):
         return
-    if not is_repeat(state, command):
-        yield heard(command)
+    yield heard(command)
     for request in asked.requested:
         if request.order not in state.admitted:
             yield _answer(asked.group, request.order, request.quantity, admitted=False)

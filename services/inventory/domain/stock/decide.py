@@ -55,8 +55,7 @@ def decide(state: StockItem, command: Command, at_ms: int) -> Iterator[StockEven
     kind = command.kind
     if kind == "group_units":
         units: GroupUnits = command.message
-        if units.cause <= state.heard.get(command.partition, -1):
-            # A repeat: first appearances have ascending causes within a partition.
+        if is_repeat(state, command):
             return
         yield events.heard(command.partition, units.cause, units.group)
         yield from _on_group(state, units)
@@ -68,6 +67,12 @@ def decide(state: StockItem, command: Command, at_ms: int) -> Iterator[StockEven
         offer = _offer(state)
         if offer != state.offer:
             yield events.offer_changed(state.key, offer, state.free, state.total)
+
+
+def is_repeat(state: StockItem, command: Command) -> bool:
+    """Whether a decision of a group was heard before: first appearances have ascending causes within a partition."""
+    heard: int = state.heard.get(command.partition, -1)
+    return bool(command.message.cause <= heard)
 
 
 # Groups -------------------------------------------------------------------------------------------------------------

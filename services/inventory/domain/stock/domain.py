@@ -9,7 +9,7 @@ from groupbuy.inventory.v1.inbox_pb2 import StockInput
 from groupbuy.log.v1.log_pb2 import Tick
 
 from services.inventory.domain.stock import events
-from services.inventory.domain.stock.decide import Command, can_serve_line, decide, decode
+from services.inventory.domain.stock.decide import Command, can_serve_line, decide, decode, is_repeat
 from services.inventory.domain.stock.evolve import UnknownEvent, evolve
 from services.inventory.domain.stock.model import StockItem
 
@@ -26,13 +26,12 @@ class StockDomain:
         return StockItem(key)
 
     def faulted(self, state: StockItem, command: Command, error: str) -> Iterator[StockEvent]:
-        """The events of an input on which the rules failed. A group that asked gets an answer nevertheless."""
+        """The events of an input on which the rules failed. A group that asked gets one answer nevertheless."""
         yield events.faulted(error)
-        if command.kind != "group_units":
+        if command.kind != "group_units" or is_repeat(state, command):
             return
         units = command.message
-        if units.cause > state.heard.get(command.partition, -1):
-            yield events.heard(command.partition, units.cause, units.group)
+        yield events.heard(command.partition, units.cause, units.group)
         if units.at_least and units.group not in state.line:
             yield events.out_of_stock(units.group, units.at_least, 0, queued=False)
 
