@@ -206,14 +206,22 @@ PRODUCT = Plan(
 )
 
 
-def _groups_with_inventory(layout: Layout) -> Child:
-    child = _service("groups")(layout)
-    return replace(child, environment={**child.environment, "GROUPBUY_GROUPS_INVENTORY": "true"})
+def _with_inventory(service: str) -> Callable[[Layout], Child]:
+    def child(layout: Layout) -> Child:
+        made = _service(service)(layout)
+        return replace(made, environment={**made.environment, f"GROUPBUY_{service.upper()}_INVENTORY": "true"})
+
+    return child
 
 
 #: The product with stock and limits per customer.
 WITH_INVENTORY = replace(
-    PRODUCT, then={**PRODUCT.then, "groups": _groups_with_inventory, INVENTORY: _service(INVENTORY)}
+    PRODUCT,
+    then={
+        **PRODUCT.then,
+        **{service: _with_inventory(service) for service in ("orders", "groups")},
+        INVENTORY: _service(INVENTORY),
+    },
 )
 #: The product with its console, as `make up` runs it.
 WITH_CONSOLE = replace(

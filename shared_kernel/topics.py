@@ -7,6 +7,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.inventory.v1.decisions_pb2 import AllowanceDecision, StockDecision
 from groupbuy.inventory.v1.inbox_pb2 import AllowanceInput, StockInput
+from groupbuy.inventory.v1.offers_pb2 import StockOffer
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.outcomes_pb2 import OrderOutcome
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
@@ -21,6 +22,7 @@ GROUPS_SEQUENCER = "groupbuy.groups.sequencer"
 GROUPS_DECIDER = "groupbuy.groups.decider"
 GROUPS_ROUTER = "groupbuy.groups.router"
 INVENTORY_ROUTER = "groupbuy.inventory.router"
+INVENTORY_OFFERS = "groupbuy.inventory.offers"
 INVENTORY_STOCK_DECIDER = "groupbuy.inventory.stock-decider"
 INVENTORY_ALLOWANCE_DECIDER = "groupbuy.inventory.allowance-decider"
 PAYMENTS_SEQUENCER = "groupbuy.payments.sequencer"
@@ -57,7 +59,13 @@ PAYMENT_LOG = TopicSpec(
 STOCK_INBOX = TopicSpec(
     "inventory.stock-inbox.v1", StockInput, "stock", "inventory", (INVENTORY_STOCK_DECIDER,), 90 * DAY_MS
 )
-STOCK_LOG = TopicSpec("inventory.stock.v1", StockDecision, "stock", "inventory", (GROUPS_ROUTER,), FOR_EVER)
+STOCK_LOG = TopicSpec(
+    "inventory.stock.v1", StockDecision, "stock", "inventory", (GROUPS_ROUTER, INVENTORY_OFFERS), FOR_EVER
+)
+# Compacted; its readers load all of it, without a consumer group.
+OFFERS = TopicSpec(
+    "inventory.offer.v1", StockOffer, "stock", "inventory", (), FOR_EVER, compacted=True, followers=("orders",)
+)
 ALLOWANCE_INBOX = TopicSpec(
     "inventory.allowance-inbox.v1",
     AllowanceInput,
@@ -84,9 +92,11 @@ REGISTRY = TopicSpec(
 # The last word about each order, for other systems. No process of ours reads it.
 OUTCOMES = TopicSpec("orders.outcome.v1", OrderOutcome, "group", "orders", (), FOR_EVER, public=True)
 
-INVENTORY = (STOCK_INBOX, STOCK_LOG, ALLOWANCE_INBOX, ALLOWANCE_LOG)
+INVENTORY = (STOCK_INBOX, STOCK_LOG, OFFERS, ALLOWANCE_INBOX, ALLOWANCE_LOG)
 #: Consumer groups of installations with the inventory service. Elsewhere nobody joins them.
-OF_INVENTORY = frozenset({GROUPS_ROUTER, INVENTORY_ROUTER, INVENTORY_STOCK_DECIDER, INVENTORY_ALLOWANCE_DECIDER})
+OF_INVENTORY = frozenset(
+    {GROUPS_ROUTER, INVENTORY_ROUTER, INVENTORY_OFFERS, INVENTORY_STOCK_DECIDER, INVENTORY_ALLOWANCE_DECIDER}
+)
 BUSINESS = (ORDERS, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG, *INVENTORY, OUTCOMES)
 ALL = (*with_dead_letters(BUSINESS), REGISTRY)
 

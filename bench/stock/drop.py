@@ -19,14 +19,15 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Tier
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceStub
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
-from groupbuy.inventory.v1.decisions_pb2 import StockDecision
+from groupbuy.inventory.v1.decisions_pb2 import OFFER_STATE_SOLD_OUT, StockDecision
 from groupbuy.inventory.v1.stocks_pb2 import CreateStockRequest, GetStockRequest, Stock
 from groupbuy.inventory.v1.stocks_pb2_grpc import StockServiceStub
 from groupbuy.orders.v1 import orders_pb2_grpc
-from groupbuy.orders.v1.orders_pb2 import WAIT_SEAT_DECIDED, PlaceOrderRequest
+from groupbuy.orders.v1.orders_pb2 import WAIT_SEAT_DECIDED
 
 from bench.api.load import order, quantile
 from chassis.rpc.client_config.channel_options import DIRECT
+from groupbuy_client.errors import of_rpc
 from groupbuy_testing.running import RunningStack
 from shared_kernel import topics
 
@@ -50,6 +51,8 @@ class Drop(NamedTuple):
     at_once: int
     #: Pieces that a group keeps for later orders: one for each seat, as the groups of a drop fill at once.
     ahead: int = GROUP - 1
+    #: Orders a second; 0: as many as the system takes.
+    rate: int = 0
 
 
 def prepare(running: RunningStack, drop: Drop) -> tuple[str, str]:
@@ -74,57 +77,88 @@ def prepare(running: RunningStack, drop: Drop) -> tuple[str, str]:
     return stock, CampaignServiceStub(running.groups).CreateCampaign(request, timeout=CALL_S).name
 
 
-async def sell(running: RunningStack, drop: Drop, campaign: str) -> dict[str, Any]:
-    """Places all orders while processes are killed. Returns what the callers saw."""
-    states: Counter[int] = Counter()
-    gave_up = 0
-    room = asyncio.Semaphore(drop.at_once)
-    selling = True
-
+async def sell(running: RunningStack, drop: Drop, campaign: str) -> tuple[dict[str, Any], dict[int, float]]:
+    """Places all orders while processes are killed. Returns what the callers saw, and when each sold-out version of the
+    stock item refused its first order, in milliseconds since the epoch."""
     async with grpc.aio.insecure_channel(running.endpoints["orders"], options=DIRECT) as channel:
-        stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
-
-        async def place(request: PlaceOrderRequest) -> Any:
-            nonlocal gave_up
-            async with room:
-                for _ in range(MAX_ATTEMPTS):
-                    try:
-                        answer = (await stub.PlaceOrder(request, timeout=CALL_S)).order
-                    except grpc.aio.AioRpcError:
-                        # The same request again: its ids are derived, so it is one order.
-                        await asyncio.sleep(0.5)
-                    else:
-                        states[answer.state] += 1
-                        return answer
-            gave_up += 1
-            return None
-
-        async def group() -> None:
-            leader = await place(order(campaign, wait=WAIT_SEAT_DECIDED))
-            if leader is not None:
-                joins = [order(campaign, leader.group, WAIT_SEAT_DECIDED) for _ in range(GROUP - 1)]
-                await asyncio.gather(*(place(one) for one in joins))
-
-        async def kill() -> None:
-            chance = random.Random(1)
-            for _ in range(drop.kills):
-                await asyncio.sleep(chance.uniform(2, 5))
-                if not selling:
-                    return
-                running.stack.kill(chance.choice(KILLED))
-
-        killing = asyncio.create_task(kill())
+        shoppers = _Shoppers(orders_pb2_grpc.OrderServiceStub(channel), campaign, drop.at_once)
+        killing = asyncio.create_task(_kill(running, drop.kills, shoppers))
         began = time.monotonic()
         pending: set[asyncio.Task[None]] = set()
-        for _ in range(drop.orders // GROUP):
-            pending.add(asyncio.create_task(group()))
+        for number in range(drop.orders // GROUP):
+            if drop.rate:
+                await asyncio.sleep(max(began + number * GROUP / drop.rate - time.monotonic(), 0))
+            pending.add(asyncio.create_task(shoppers.group()))
             if len(pending) >= drop.at_once:
                 _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.gather(*pending)
-        selling = False
+        shoppers.selling = False
         took_s = time.monotonic() - began
-        await killing
-    return {"orders": drop.orders, "gave_up": gave_up, "orders_per_s": round(drop.orders / took_s)}
+        killed = await killing
+    seen = {
+        "orders": drop.orders,
+        "refused_early": shoppers.refused_early,
+        "gave_up": shoppers.gave_up,
+        "orders_per_s": round(drop.orders / took_s),
+        "kills": killed,
+    }
+    return seen, shoppers.sold_out_ms
+
+
+async def _kill(running: RunningStack, kills: int, shoppers: _Shoppers) -> int:
+    """Kills processes until the sale ends. Returns how many."""
+    chance = random.Random(1)
+    for number in range(kills):
+        await asyncio.sleep(chance.uniform(2, 5))
+        if not shoppers.selling:
+            return number
+        running.stack.kill(chance.choice(KILLED))
+    return kills
+
+
+class _Shoppers:
+    """Groups of ten: one opens the group, and the others join once it has a piece. If it is sold out, each of the
+    others tries to open a group."""
+
+    def __init__(self, stub: Any, campaign: str, at_once: int) -> None:
+        self._stub = stub
+        self._campaign = campaign
+        self._room = asyncio.Semaphore(at_once)
+        self.selling = True
+        #: Orders without an answer.
+        self.gave_up = 0
+        #: Orders that the orders service refused, because it knew that no piece is free.
+        self.refused_early = 0
+        #: When the first order was refused so, by version of the stock item, in milliseconds since the epoch.
+        self.sold_out_ms: dict[int, float] = {}
+
+    async def group(self) -> None:
+        """Places the orders of one group."""
+        leader = await self._place("")
+        group = "" if leader is None else leader.group
+        await asyncio.gather(*(self._place(group) for _ in range(GROUP - 1)))
+
+    async def _place(self, group: str) -> Any:
+        request = order(self._campaign, group, WAIT_SEAT_DECIDED)
+        async with self._room:
+            for _ in range(MAX_ATTEMPTS):
+                try:
+                    return (await self._stub.PlaceOrder(request, timeout=CALL_S)).order
+                except grpc.aio.AioRpcError as error:
+                    if self._is_sold_out(error):
+                        return None
+                    # The same request again: its ids are derived, so it is one order.
+                    await asyncio.sleep(0.5)
+        self.gave_up += 1
+        return None
+
+    def _is_sold_out(self, error: grpc.aio.AioRpcError) -> bool:
+        refused = of_rpc(error)
+        if refused.reason != "SOLD_OUT":
+            return False
+        self.refused_early += 1
+        self.sold_out_ms.setdefault(int(refused.metadata["stock_version"]), time.time() * 1_000)
+        return True
 
 
 async def wait_home(running: RunningStack, stock: str) -> Stock:
@@ -144,8 +178,8 @@ async def wait_home(running: RunningStack, stock: str) -> Stock:
             await asyncio.sleep(0.5)
 
 
-async def read_logs(running: RunningStack, drop: Drop) -> dict[str, Any]:
-    """The result of the drop by the decision logs."""
+async def read_logs(running: RunningStack, drop: Drop, refused_ms: dict[int, float]) -> dict[str, Any]:
+    """The result of the drop by the decision logs. `refused_ms`: see `sell`."""
     books = _Books(drop.pieces)
     consumer = AIOKafkaConsumer(bootstrap_servers=running.kafka, enable_auto_commit=False)
     await consumer.start()
@@ -161,7 +195,7 @@ async def read_logs(running: RunningStack, drop: Drop) -> dict[str, Any]:
                         fold(record)
     finally:
         await consumer.stop()
-    return books.figures()
+    return books.figures(refused_ms)
 
 
 class _Books:
@@ -181,6 +215,8 @@ class _Books:
         #: after it the group's decision was in its own.
         self._denied_ms: dict[tuple[str, int], int] = {}
         self._known_ms: list[float] = []
+        #: When a version of the stock item that is sold out was in its log.
+        self._sold_out_ms: dict[int, int] = {}
 
     def _is_new(self, key: str, version: int) -> bool:
         if version <= self._versions.get(key, 0):
@@ -205,6 +241,8 @@ class _Books:
                 self.sold += event.sold.units
             elif body == "out_of_stock":
                 self._denied_ms[event.out_of_stock.group, decision.version] = record.timestamp
+            elif body == "offer_changed" and event.offer_changed.state == OFFER_STATE_SOLD_OUT:
+                self._sold_out_ms[decision.version] = record.timestamp
         out = sum(self._out.values())
         self.oversold = max(self.oversold, out + self.sold - self._pieces)
 
@@ -230,9 +268,10 @@ class _Books:
                 denied_ms = self._denied_ms[decision.group, event.units_denied.stock_version]
                 self._known_ms.append(record.timestamp - denied_ms)
 
-    def figures(self) -> dict[str, Any]:
-        """The figures of the drop."""
-        waited, known = sorted(self._waited_ms), sorted(self._known_ms)
+    def figures(self, refused_ms: dict[int, float]) -> dict[str, Any]:
+        """The figures of the drop. The orders service knows of a sold-out version once it refuses an order by it."""
+        waited, denied = sorted(self._waited_ms), sorted(self._known_ms)
+        known = sorted(seen_ms - self._sold_out_ms[version] for version, seen_ms in refused_ms.items())
         return {
             "sold": self.sold,
             "charged": self._charged,
@@ -241,5 +280,8 @@ class _Books:
             "seats": self._seated,
             "waiting_share": round(len(waited) / max(self._seated, 1), 3),
             "seat_p99_ms": round(quantile(waited, 0.99)) if waited else 0,
+            "seat_p50_ms": round(quantile(waited, 0.5)) if waited else 0,
             "sold_out_known_p99_ms": round(quantile(known, 0.99)) if known else 0,
+            "sold_out_known": len(known),
+            "denied_known_p99_ms": round(quantile(denied, 0.99)) if denied else 0,
         }

@@ -14,6 +14,7 @@ from eventlog.processors.router import Router
 from services.inventory.api.stocks import StockServicer
 from services.inventory.processors.business_events import business_events
 from services.inventory.processors.deciders import allowance_decider, stock_decider
+from services.inventory.processors.offers import OfferRoutes
 from services.inventory.processors.router import InventoryRoutes
 from services.inventory.settings import InventorySettings
 from shared_kernel import topics
@@ -26,11 +27,12 @@ def build(settings: InventorySettings) -> ServiceSpec:
     connection, skips = connection_of(settings)
     publisher = publisher_of(settings)
     router = Router(topics.INVENTORY_ROUTER, (topics.GROUP_LOG,), InventoryRoutes(), connection)
+    offers = Router(topics.INVENTORY_OFFERS, (topics.STOCK_LOG,), OfferRoutes(), connection)
     event_log = EventLog("services.inventory.events", settings.event_lines_per_second)
     stocks = stock_decider(connection, DecisionEventLog(event_log, business_events))
     allowances = allowance_decider(connection)
     stock_replicas, allowance_replicas = (router_of(settings, SERVICE, one) for one in (stocks, allowances))
-    processors = (router, stocks, allowances)
+    processors = (router, offers, stocks, allowances)
     servicer = StockServicer(
         stocks, allowances, publisher, replicas=stock_replicas, allowance_replicas=allowance_replicas
     )

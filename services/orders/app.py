@@ -14,6 +14,7 @@ from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
 from services.orders.settings import OrdersSettings
 from shared_kernel import campaign_table as campaigns_of
+from shared_kernel import offer_table as offers_of
 from shared_kernel import topics
 from shared_kernel.provider_settings import provider_names
 from shared_kernel.share_links.share_link_settings import keys_of
@@ -35,6 +36,8 @@ def build(settings: OrdersSettings) -> ServiceSpec:
         connection,
         outcomes=topics.OUTCOMES if settings.outcomes else None,
     )
+    offers = offers_of.reader(settings.brokers, settings.instance) if settings.inventory else None
+    tables = (campaigns, skips) if offers is None else (campaigns, offers, skips)
     replicas = router_of(settings, SERVICE, projection)
     keys = keys_of(settings.link_keys)
     return ServiceSpec(
@@ -50,12 +53,13 @@ def build(settings: OrdersSettings) -> ServiceSpec:
                     trace_starter=TraceStarter(settings.trace_share),
                     event_log=EventLog("services.orders.events", settings.event_lines_per_second),
                     providers=provider_names(settings.providers),
+                    offers=offers,
                 ),
                 SERVICE,
             ),
         ),
         publisher=publisher,
-        processors=ProcessorGroup((projection,), (campaigns, skips), (replicas.close,)),
+        processors=ProcessorGroup((projection,), tables, (replicas.close,)),
         topics=topics.ALL,
         collectors=(kernel_metrics((projection,), publisher),),
     )

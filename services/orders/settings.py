@@ -32,3 +32,6 @@ class OrdersSettings(ServiceSettings):
     #: Whether the outcome of each order is written to orders.outcome.v1, for other systems, from the committed offsets
     #: on. All processes of the service need the same value.
     outcomes: bool = False
+    #: Whether orders that would open groups of a sold-out stock item are refused at once. For installations that run
+    #: the inventory service.
+    inventory: bool = False

@@ -41,7 +41,8 @@ INBOXES, LOGS = ("groups.inbox.v1", "payments.inbox.v1"), ("groups.group.v1", "p
 DLQ = [name for name in TOPICS if name.endswith(".dlq")]
 REGISTRY = "groupbuy.registry.v1"
 INVENTORY_LOGS = ("inventory.stock.v1", "inventory.allowance.v1")
-INVENTORY = {*INVENTORY_LOGS, "inventory.stock-inbox.v1", "inventory.allowance-inbox.v1"}
+OFFERS = "inventory.offer.v1"
+INVENTORY = {*INVENTORY_LOGS, OFFERS, "inventory.stock-inbox.v1", "inventory.allowance-inbox.v1"}
 #: Topics with dead letters, the only ones that a redrive writes to.
 SOURCES = {"orders.order.v1", *LOGS, *INVENTORY_LOGS}
 
@@ -65,7 +66,7 @@ WRITES = {
     "provision": {REGISTRY},
 }
 READS = {
-    "orders": {"orders.order.v1", OUTCOMES, "groups.campaign.v1", *LOGS, REGISTRY},
+    "orders": {"orders.order.v1", OUTCOMES, "groups.campaign.v1", OFFERS, *LOGS, REGISTRY},
     "groups": {"orders.order.v1", "groups.campaign.v1", "groups.inbox.v1", *LOGS, *INVENTORY_LOGS, REGISTRY},
     "payments": {"payments.inbox.v1", *LOGS, REGISTRY},
     "inventory": {*INVENTORY, "groups.group.v1", REGISTRY},

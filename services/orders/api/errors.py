@@ -18,6 +18,14 @@ def campaign_archived(campaign: str) -> ApiError:
     return api_error(errors_pb2.ERROR_REASON_CAMPAIGN_ARCHIVED, problem, campaign=name)
 
 
+def sold_out(campaign: str, stock: str, version: int) -> ApiError:
+    """No piece of the stock item is free, by the offer of a version of it."""
+    problem = f"{campaign}: {stock} is sold out"
+    return api_error(
+        errors_pb2.ERROR_REASON_SOLD_OUT, problem, campaign=campaign, stock=stock, stock_version=str(version)
+    )
+
+
 def campaign_mismatch(given: str, actual: str) -> ApiError:
     """The group to join belongs to another campaign."""
     problem = f"the group belongs to campaigns/{actual}, not to campaigns/{given}"

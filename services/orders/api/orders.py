@@ -45,12 +45,14 @@ from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
 from services.orders.api.placing.payment_methods import PaymentMethods
 from services.orders.api.placing.place_order import PlaceOrderHandler
+from services.orders.api.placing.sold_out import SoldOutCheck
 from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, parse_order_name
 from services.orders.domain.model import OrderView
 from services.orders.domain.seat import REFUSALS
 from shared_kernel.campaign_table import FindsCampaigns
+from shared_kernel.offer_table import FindsOffers
 from shared_kernel.payment_providers import CAPABILITIES
 from shared_kernel.share_links.share_link_token import Keys
 
@@ -71,8 +73,9 @@ class OrderServicer(OrderServiceServicer):
         trace_starter: TraceStarter | None = None,
         event_log: EventLog | None = None,
         providers: Iterable[str] = tuple(CAPABILITIES),
+        offers: FindsOffers | None = None,
     ) -> None:
-        """`providers` are the names of the installation's payment providers."""
+        """`providers` are the names of the installation's payment providers, `offers` those of its stock items."""
         self._replicas = replicas or LocalRouter()
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
@@ -83,6 +86,7 @@ class OrderServicer(OrderServiceServicer):
             self._event_publisher,
             Invitations(link_keys or Keys({}), now_ms),
             PaymentMethods(providers),
+            SoldOutCheck(offers),
             event_log,
         )
         self._batch = BatchPlaceOrders(self._place_order, self._event_publisher, self._replicas)
@@ -141,7 +145,7 @@ class OrderServicer(OrderServiceServicer):
         if not _cancel_decided(snapshot.view):
             record = self._event_publisher.cancel_requested(name, snapshot.view.customer, request)
             self._reader.mark_written(await self._event_publisher.append(record, deadline))
-            snapshot = await self._reader.wait_until(name, _cancel_decided, deadline)
+            snapshot = await self._reader.wait_until(name, lambda found: _cancel_decided(found.view), deadline)
         if not _is_cancelled(snapshot.view):
             raise refusals.not_cancellable(name, snapshot.view)
         return snapshot.message()

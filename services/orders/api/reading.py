@@ -11,7 +11,7 @@ from heapq import nsmallest
 from itertools import count
 from typing import NamedTuple
 
-from groupbuy.orders.v1.orders_pb2 import Order
+from groupbuy.orders.v1.orders_pb2 import ORDER_STATE_WAITLISTED, Order
 
 from chassis.routing.partition_router import Partitions
 from chassis.rpc.streaming.call_deadline import CallDeadline
@@ -42,6 +42,15 @@ class OrderSnapshot(NamedTuple):
     name: OrderName
     group: GroupOrders
     view: OrderView
+
+    @property
+    def decided(self) -> bool:
+        """Whether the group has decided: the order has a seat, is in the waitlist, or is final.
+
+        An order that waits for its pieces alone is not decided: it is seated or refused once the stock item answers.
+        """
+        waits = self.group.waits_for_pieces and self.view.seat_state == ORDER_STATE_WAITLISTED
+        return self.view.decided and not waits
 
     def message(self) -> Order:
         """The message for the API."""
@@ -74,6 +83,11 @@ class Reader:
         """Call it once the log has a fact of this process."""
         if position.offset > self._written.get(position.partition, -1):
             self._written[position.partition] = position.offset
+
+    def has_folded_own(self, group: str) -> bool:
+        """Whether all facts that this process appended to a group's partition are folded. Raises NotReady."""
+        partition = self.partition(group)
+        return self._view.position(ORDERS.name, partition) > self._written.get(partition, -1)
 
     def find(self, name: OrderName) -> OrderSnapshot | None:
         """The current order, or None if it is not known. Raises NotReady."""
@@ -226,7 +240,7 @@ class Reader:
     async def wait_until(
         self,
         name: OrderName,
-        ready: Callable[[OrderView], bool],
+        ready: Callable[[OrderSnapshot], bool],
         deadline: CallDeadline,
         token: Token | Position | None = None,
     ) -> OrderSnapshot:
@@ -234,7 +248,7 @@ class Reader:
 
         def check() -> OrderSnapshot | None:
             found = self.find(name)
-            return found if found is not None and ready(found.view) else None
+            return found if found is not None and ready(found) else None
 
         try:
             return await self._waiter.until(name.group, check, deadline.left_s())

@@ -116,6 +116,7 @@ def _opened(state: GroupOrders, opened: GroupOpened) -> None:
     state.currency = intern(opened.terms.currency)
     state.solo = opened.terms.solo
     state.product = intern(opened.terms.product)
+    state.waits_for_pieces = bool(opened.terms.stock) and not opened.terms.waitlist
 
 
 def _follow(chain: Chain, decision: Any, value: bytes, subject: str) -> tuple[Chain, list[str]] | None:

@@ -251,6 +251,8 @@ class GroupOrders(msgspec.Struct, array_like=True):
     leader: str = ""
     members: int = 0
     house_filled: bool = False
+    #: Whether an order that is waitlisted waits for its pieces alone: the terms have a stock item and no waitlist.
+    waits_for_pieces: bool = False
 
     def find(self, order: str) -> OrderView | None:
         """An order, or None if neither its fact nor a decision about its seat was read."""

@@ -130,7 +130,9 @@ def test_a_link_leads_to_the_share_page() -> None:
 def test_campaigns_with_stock_are_off_without_the_inventory() -> None:
     for layers, on in ((("compose",), False), (("compose", "compose.inventory"), True)):
         services = config(*layers)["services"]
-        assert services["groups"]["environment"].get("GROUPBUY_GROUPS_INVENTORY", "false") == str(on).lower()
+        for name in ("orders", "groups"):
+            setting = f"GROUPBUY_{name.upper()}_INVENTORY"
+            assert services[name]["environment"].get(setting, "false") == str(on).lower()
         assert ("inventory" in services) is on
 
 

@@ -99,7 +99,8 @@ def test_the_console_starts_with_the_settings_of_its_pod(monkeypatch: pytest.Mon
 
 def test_campaigns_with_stock_are_off_without_the_inventory() -> None:
     for found, on in ((of("base"), False), (with_all_components(), True)):
-        assert config_of(found, "groups").get("GROUPBUY_GROUPS_INVENTORY", "false") == str(on).lower()
+        for name in ("orders", "groups"):
+            assert config_of(found, name).get(f"GROUPBUY_{name.upper()}_INVENTORY", "false") == str(on).lower()
         assert ("inventory" in pods(found)) is on
 
 

@@ -11,8 +11,10 @@ from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.inventory.v1 import decisions_pb2 as pb
 from groupbuy.inventory.v1.inbox_pb2 import AllowanceInput, StockInput
+from groupbuy.inventory.v1.offers_pb2 import StockOffer
 
 from services.groups.processors.router import AnswerRoutes
+from services.inventory.processors.offers import OfferRoutes
 from services.inventory.processors.router import InventoryRoutes
 from shared_kernel import topics
 
@@ -101,3 +103,22 @@ def test_answers_of_an_allowance_name_their_orders() -> None:
     found = routed(AnswerRoutes(), topics.ALLOWANCE_LOG.name, "mug/ann", decision)
     answers = [(key, GroupInput.FromString(value).admission_answer) for _, key, value in found]
     assert [(key, one.order, one.admitted) for key, one in answers] == [("g1", "a", True), ("g2", "b", False)]
+
+
+def test_a_decision_that_changes_the_offer_becomes_one_record_of_the_topic_of_offers() -> None:
+    changed = pb.OfferChanged(state=pb.OFFER_STATE_SOLD_OUT, free=0, total=9)
+    events = [pb.StockEvent(heard=pb.GroupHeard(group="g1")), pb.StockEvent(offer_changed=changed)]
+    decision = pb.StockDecision(stock="drop", version=7, cause=12, time_ms=5, events=events)
+    ((topic, key, value),) = routed(OfferRoutes(), topics.STOCK_LOG.name, "drop", decision)
+    assert (topic, key) == (topics.OFFERS.name, "drop")
+    sold_out = StockOffer(stock="drop", state=pb.OFFER_STATE_SOLD_OUT, total=9, version=7, time_ms=5)
+    assert StockOffer.FromString(value) == sold_out
+
+
+def test_other_decisions_are_no_offers_and_unknown_ones_are_not_skipped() -> None:
+    heard = pb.StockDecision(stock="drop", events=[pb.StockEvent(heard=pb.GroupHeard(group="g1"))])
+    assert not routed(OfferRoutes(), topics.STOCK_LOG.name, "drop", heard)
+    with pytest.raises(DecodeError):
+        routed(OfferRoutes(), topics.STOCK_LOG.name, "drop", pb.StockDecision(stock="drop", events=[pb.StockEvent()]))
+    with pytest.raises(DecodeError):
+        routed(OfferRoutes(), topics.STOCK_LOG.name, "other", heard)

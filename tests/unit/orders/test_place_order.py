@@ -110,6 +110,39 @@ async def test_a_full_group_answers_with_a_refused_order(world: World) -> None:
     assert "groupbuy-campaign" not in world.records[1][1]
 
 
+async def test_an_order_that_waits_for_pieces_alone_is_not_decided(world: World) -> None:
+    terms = g.Terms(campaign="mug", currency="CNY", stock="drop")
+
+    def waits(fact: OrderFact) -> Sequence[g.GroupEvent]:
+        waitlisted = g.SeatWaitlisted(
+            order=fact.order, customer="ann", quantity=2, request_sha256=fact.placed.request_sha256
+        )
+        return [ge.opened(fact.order, terms, 1), g.GroupEvent(seat_waitlisted=waitlisted)]
+
+    world.decides = waits
+    group = group_id("ann", REQUEST)
+    placing = asyncio.create_task(world.place())
+    await still_waits(placing)
+    world.decide(group, ge.seat_reserved(order_id(group, "ann", REQUEST), "ann", 17_800))
+    assert (await placing)[0].state == ORDER_STATE_RESERVED
+
+
+async def test_an_order_that_opens_a_group_of_a_sold_out_stock_item_is_refused_at_once(world: World) -> None:
+    world.campaigns.known["mug"].stock = "stocks/drop"
+    # One order a second passes, because the hint may be stale.
+    first, _ = await world.place()
+    assert first.state == ORDER_STATE_RESERVED
+    world.sell_out("drop")
+    await world.place(customer="eve")
+    with pytest.raises(ApiError) as caught:
+        await world.place(customer="bob", request_id=OTHER)
+    assert reason(caught) == (grpc.StatusCode.FAILED_PRECONDITION, "SOLD_OUT")
+    # A group that has pieces seats on, and a retry of an order that has a seat is no new order.
+    joined, _ = await world.place(customer="bob", group=first.group)
+    again, _ = await world.place()
+    assert (joined.state, again.name) == (ORDER_STATE_RESERVED, first.name)
+
+
 async def test_a_waitlisted_order_is_decided(world: World) -> None:
     leader, _ = await world.place()
     world.decides = lambda fact: [

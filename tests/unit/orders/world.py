@@ -10,6 +10,8 @@ from typing import Any, cast
 from aiokafka.errors import KafkaConnectionError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+from groupbuy.inventory.v1.decisions_pb2 import OFFER_STATE_SOLD_OUT
+from groupbuy.inventory.v1.offers_pb2 import StockOffer
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
@@ -51,6 +53,16 @@ class Campaigns:
         if self.away:
             await asyncio.Event().wait()
         return self.known.get(key) or self.late.get(key)
+
+
+class Offers:
+    """The offers of stock items."""
+
+    def __init__(self, known: dict[str, StockOffer]) -> None:
+        self._known = known
+
+    def find(self, key: str, /) -> StockOffer | None:
+        return self._known.get(key)
 
 
 class NothingWritten:
@@ -97,7 +109,12 @@ class World:
         #: Partitions whose ends were read at the broker.
         self.end_queries: list[int] = []
         self._positions: Counter[tuple[str, int]] = Counter()
-        self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
+        self.offers: dict[str, StockOffer] = {}
+        self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS, offers=Offers(self.offers))
+
+    def sell_out(self, stock: str) -> None:
+        """The offer of a stock item without free pieces."""
+        self.offers[stock] = StockOffer(stock=stock, state=OFFER_STATE_SOLD_OUT, version=1)
 
     # The broker ---------------------------------------------------------------------------------------------------
 

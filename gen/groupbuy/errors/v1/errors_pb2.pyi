@@ -82,6 +82,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the total would be below what is sold and leased."""
     ERROR_REASON_STOCK_ARCHIVED: _ErrorReason.ValueType  # 29
     """FAILED_PRECONDITION: an archived stock item can't be edited."""
+    ERROR_REASON_SOLD_OUT: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: no piece of the campaign's stock item is free. Some may come back from groups."""
     ERROR_REASON_LINK_MALFORMED: _ErrorReason.ValueType  # 40
     """INVALID_ARGUMENT: the share token is malformed."""
     ERROR_REASON_LINK_KEY_UNKNOWN: _ErrorReason.ValueType  # 41
@@ -172,6 +174,8 @@ ERROR_REASON_STOCK_BELOW_OUT: ErrorReason.ValueType  # 28
 """FAILED_PRECONDITION: the total would be below what is sold and leased."""
 ERROR_REASON_STOCK_ARCHIVED: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION: an archived stock item can't be edited."""
+ERROR_REASON_SOLD_OUT: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: no piece of the campaign's stock item is free. Some may come back from groups."""
 ERROR_REASON_LINK_MALFORMED: ErrorReason.ValueType  # 40
 """INVALID_ARGUMENT: the share token is malformed."""
 ERROR_REASON_LINK_KEY_UNKNOWN: ErrorReason.ValueType  # 41

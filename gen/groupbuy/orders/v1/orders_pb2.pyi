@@ -94,7 +94,9 @@ class _WaitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wait.ValueType],
     WAIT_ACCEPTED: _Wait.ValueType  # 1
     """Until the log has the order."""
     WAIT_SEAT_DECIDED: _Wait.ValueType  # 2
-    """Until the order is seated, waitlisted or refused."""
+    """Until the order is seated, waitlisted or refused. An order that waits for pieces of a stock item, in a campaign
+    without a waitlist, is not decided: it is seated or refused as soon as the stock item answers.
+    """
     WAIT_FINAL: _Wait.ValueType  # 3
     """Until the order's state is final."""
 
@@ -106,7 +108,9 @@ WAIT_UNSPECIFIED: Wait.ValueType  # 0
 WAIT_ACCEPTED: Wait.ValueType  # 1
 """Until the log has the order."""
 WAIT_SEAT_DECIDED: Wait.ValueType  # 2
-"""Until the order is seated, waitlisted or refused."""
+"""Until the order is seated, waitlisted or refused. An order that waits for pieces of a stock item, in a campaign
+without a waitlist, is not decided: it is seated or refused as soon as the stock item answers.
+"""
 WAIT_FINAL: Wait.ValueType  # 3
 """Until the order's state is final."""
 Global___Wait: _TypeAlias = Wait  # noqa: Y015

@@ -37,8 +37,9 @@ from services.orders.api.placing.invitations import Invitations
 from services.orders.api.placing.parsed_order import ParsedOrder, parse_order
 from services.orders.api.placing.payment_methods import PaymentMethods
 from services.orders.api.placing.recent_requests import RecentRequests, check_placed
+from services.orders.api.placing.sold_out import SoldOutCheck
 from services.orders.api.reading import OrderSnapshot, Reader
-from services.orders.domain.model import GroupOrders, OrderView
+from services.orders.domain.model import GroupOrders
 from shared_kernel.api_errors import campaign_not_found, group_not_found
 from shared_kernel.campaign_table import FindsCampaigns
 from shared_kernel.consistency_tokens import Token, encode
@@ -52,10 +53,10 @@ MAX_UNKNOWN = 2_000
 SHARE_UNKNOWN = 1_000
 
 #: Conditions on which PlaceOrder answers.
-WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
-    WAIT_UNSPECIFIED: lambda order: order.decided,
-    WAIT_SEAT_DECIDED: lambda order: order.decided,
-    WAIT_FINAL: lambda order: order.final,
+WAITS: Mapping[Wait.ValueType, Callable[[OrderSnapshot], bool]] = {
+    WAIT_UNSPECIFIED: lambda snapshot: snapshot.decided,
+    WAIT_SEAT_DECIDED: lambda snapshot: snapshot.decided,
+    WAIT_FINAL: lambda snapshot: snapshot.view.final,
 }
 
 
@@ -69,6 +70,7 @@ class PlaceOrderHandler:
         event_publisher: OrderEventPublisher,
         links: Invitations,
         methods: PaymentMethods,
+        sold_out: SoldOutCheck,
         event_log: EventLog | None = None,
     ) -> None:
         self._reader = reader
@@ -76,6 +78,7 @@ class PlaceOrderHandler:
         self._event_publisher = event_publisher
         self._links = links
         self._methods = methods
+        self._sold_out = sold_out
         self._recent = RecentRequests()
         self._event_log = event_log or EventLog(__name__, 0)
         self._wait_final = CapacityLimiter(MAX_WAIT_FINAL, SHARE_WAIT_FINAL)
@@ -158,7 +161,7 @@ class PlaceOrderHandler:
         is_decided = WAITS[parsed.request.wait]
         # A decision can be read before its fact. The answer needs fields of the fact.
         snapshot = await self._reader.wait_until(
-            parsed.name, lambda order: is_decided(order) and (order.placed or not fresh), deadline, token
+            parsed.name, lambda found: is_decided(found) and (found.view.placed or not fresh), deadline, token
         )
         # Two requests with one id can be in flight. The first in the log owns the order.
         _same_request(snapshot, parsed.digest)
@@ -197,6 +200,9 @@ class PlaceOrderHandler:
         if group is None:
             if campaign.archived:
                 raise refusals.campaign_archived(parsed.campaign)
+            if self._reader.has_folded_own(parsed.name.group):
+                # Otherwise this may be the retry of an order that is in the log, and has a seat.
+                self._sold_out.check(campaign)
         else:
             if group.campaign != parsed.campaign:
                 raise refusals.campaign_mismatch(parsed.campaign, group.campaign)

@@ -106,7 +106,7 @@ async def test_missing_topics_are_waited_for_and_not_described_by_name(cluster: 
         assert await asyncio.wait_for(waiting, SOON_S) == 4
     assert broker.available
     assert cluster.named == []
-    assert "has no topics orders.order.v1, groups.campaign.v1, groups.inbox.v1 and 8 more" in logs[0]["event"]
+    assert "has no topics orders.order.v1, groups.campaign.v1, groups.inbox.v1 and 9 more" in logs[0]["event"]
     assert "groupbuy-ops topics create" in logs[0]["event"]
 
 
