@@ -73,6 +73,7 @@ poison: $(READY) ## every kind of bad record in every topic of one broker, as do
 
 simulate: $(READY) ## deterministic simulation with faults: SEEDS=10000; SEED=n replays one with its trace; ARGS="--shrink"
 	$(if $(SEED),,$(BIN)/python -m tests.simulation.last_moment --trials 4000)
+	$(if $(SEED),,$(BIN)/python -m tests.simulation.stock_histories --seeds $$(( $(or $(SEEDS),500) / 4 )))
 	$(BIN)/python -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500)) $(ARGS)
 
 last-moment: $(READY) ## 100,000 groups that fill up and expire in the same millisecond: never both, never neither

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.simulation.histories.coverage import Coverage
-from tests.simulation.histories.plan import MIN_INPUTS, Plan, history_plan
+from tests.simulation.histories.plan import Plan, history_plan
 from tests.simulation.histories.play import play, prepared
 from tests.simulation.histories.shrink import read, shrink, spell
 
@@ -47,12 +47,13 @@ def play_seeds(first: int, after: int) -> Tally:
     gc.freeze()
     with prepared(coverage):
         for seed in range(first, after):
-            played = play(history_plan(seed), coverage)
+            history = history_plan(seed)
+            played = play(history, coverage)
             tally.inputs += played.inputs
             tally.least = min(tally.least, played.inputs)
             if played.violation is not None:
                 tally.failures.append((seed, str(played.violation)))
-            elif played.inputs < MIN_INPUTS:
+            elif played.inputs < history.min_inputs:
                 tally.failures.append((seed, f"a history of {played.inputs} inputs only"))
             del played
             # A world has reference cycles.

@@ -18,10 +18,10 @@ class OfferRoutes(RouteMappers):
 
     def for_partition(self, topic: str, partition: int) -> RouteMapper:
         """See RouteMappers."""
-        return _OfferMapper()
+        return OfferMapper()
 
 
-class _OfferMapper(RouteMapper):
+class OfferMapper(RouteMapper):
     """Decisions of stock items to offers. Readers recognise a repeat by its version."""
 
     def decode(self, value: bytes, /) -> StockDecision:

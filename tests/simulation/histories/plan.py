@@ -23,6 +23,8 @@ GROUPS = 3
 SPARE = 3
 #: Minimum number of inputs of a history. If all leaders were refused, spare groups follow.
 MIN_INPUTS = 200
+#: The same of a sale, most of whose orders may be refused because it is sold out.
+MIN_SALE_INPUTS = 100
 PARTITIONS = 2
 #: Share of the histories with a restart of all processes followed by days without calls.
 NIGHTS = 0.5
@@ -78,6 +80,11 @@ class Plan:
     spare: tuple[Act, ...] = ()
     #: Whether the groups sell pieces of a stock item or have limits for each customer.
     sale: bool = False
+
+    @property
+    def min_inputs(self) -> int:
+        """Minimum number of inputs of the history."""
+        return MIN_SALE_INPUTS if self.sale else MIN_INPUTS
 
     def __len__(self) -> int:
         """Number of acts and faults."""

@@ -8,6 +8,7 @@ from services.inventory.domain.allowance import decide as allowance
 from services.inventory.domain.stock import decide as stock
 from services.inventory.domain.stock import evolve as stock_evolve
 from services.inventory.domain.stock.domain import StockDomain
+from services.inventory.processors.offers import OfferMapper
 from tests.simulation.mutants.planting import Mutant, mutant
 
 INVENTORY: tuple[Mutant, ...] = (
@@ -120,16 +121,6 @@ INVENTORY: tuple[Mutant, ...] = (
         (stock._answer, "min(units.at_most, share)", "share + 1"),
     ),
     mutant(
-        "failed_repeat_answered",
-        "a repeat on which the rules fail is answered again",
-        (StockDomain.faulted, " or is_repeat(state, command)", ""),
-    ),
-    mutant(
-        "failed_repeat_denied",
-        "a repeated request for an admission on which the rules fail is denied again",
-        (allowance.fault, " or is_repeat(state, command)", ""),
-    ),
-    mutant(
         "allowance_repeats",
         "the allowance takes a repeated decision of a group again",
         (allowance.is_repeat, "command.asked.cause <= state.heard.get(command.partition, -1)", "False"),
@@ -193,5 +184,24 @@ INVENTORY: tuple[Mutant, ...] = (
         "solo_left_open",
         "a solo purchase that is refused stays open",
         (leaving._lose_leader, "if state.frozen.solo:", "if False:"),
+    ),
+)
+
+#: Bugs that only sales in the whole system meet.
+WHOLE_SALES: tuple[Mutant, ...] = (
+    mutant(
+        "failed_repeat_answered",
+        "a repeat on which the rules fail is answered again",
+        (StockDomain.faulted, " or is_repeat(state, command)", ""),
+    ),
+    mutant(
+        "failed_repeat_denied",
+        "a repeated request for an admission on which the rules fail is denied again",
+        (allowance.fault, " or is_repeat(state, command)", ""),
+    ),
+    mutant(
+        "offers_not_copied",
+        "a stock item that is sold out is not announced",
+        (OfferMapper.routes, "if changed is None:", "if changed is None or not changed.free:"),
     ),
 )

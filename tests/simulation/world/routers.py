@@ -6,15 +6,18 @@ from collections import defaultdict, deque
 from random import Random
 
 from eventlog.core.partitioner import partition_of
+from eventlog.core.route_mapper import RouteMappers
 from services.groups.processors.router import AnswerRoutes
+from services.inventory.processors.offers import OfferRoutes
 from services.inventory.processors.router import InventoryRoutes
 from shared_kernel import topics
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.processes import Batch, Out, Process
 
 #: Router -> its sources and its mappers.
-_ROUTERS = {
+_ROUTERS: dict[str, tuple[tuple[str, ...], RouteMappers]] = {
     topics.INVENTORY_ROUTER: ((topics.GROUP_LOG.name,), InventoryRoutes()),
+    topics.INVENTORY_OFFERS: ((topics.STOCK_LOG.name,), OfferRoutes()),
     topics.GROUPS_ROUTER: ((topics.STOCK_LOG.name, topics.ALLOWANCE_LOG.name), AnswerRoutes()),
 }
 ROUTERS = tuple(_ROUTERS)

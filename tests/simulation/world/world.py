@@ -28,6 +28,7 @@ from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel import topics
 from tests.simulation.audit.auditor import Auditor
 from tests.simulation.audit.end import check_end
+from tests.simulation.audit.offers import check_offers
 from tests.simulation.audit.outcomes import check_outcomes
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
@@ -337,6 +338,7 @@ class World:
         check_replay(self.broker, self.domains, self.chance)
         if self.plan.sale:
             check_outcomes(self.broker, self.auditor, self.chance)
+            check_offers(self.broker)
 
     def _run(self) -> None:
         from tests.simulation.world import faults
@@ -399,7 +401,7 @@ _READERS_OF: dict[str, tuple[str, ...]] = {
     topics.PAYMENT_LOG.name: (G_SEQ, P_EFF),
     topics.GROUP_LOG.name: (P_SEQ, topics.INVENTORY_ROUTER),
     topics.STOCK_INBOX.name: (I_STOCK,),
-    topics.STOCK_LOG.name: (topics.GROUPS_ROUTER,),
+    topics.STOCK_LOG.name: (topics.GROUPS_ROUTER, topics.INVENTORY_OFFERS),
     topics.ALLOWANCE_INBOX.name: (I_ALLOW,),
     topics.ALLOWANCE_LOG.name: (topics.GROUPS_ROUTER,),
     topics.GROUP_INBOX.name: (G_DEC,),
