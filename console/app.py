@@ -35,6 +35,7 @@ from console.web.connections import Connections, Listener
 from console.web.passwords import BadOperators, Operators
 from console.web.streams import Places
 from console.web.templates import environment
+from eventlog.runtime import private_files
 from eventlog.runtime.concurrency import run_until_first_ends
 from ops.errors import OpsError
 from ops.security import cluster
@@ -209,8 +210,8 @@ def _share_files(settings: ConsoleSettings) -> CertificateFiles | None:
 @contextmanager
 def state_directory(path: Path) -> Iterator[None]:
     """Creates and locks the state directory. Raises Unusable."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (path / "lock").open("w") as lock:
+    private_files.directory(path)
+    with private_files.open_lock(path / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
 _FILE, _DIRECTORY = 0o600, 0o700
 _OTHERS = 0o077
@@ -21,6 +22,13 @@ def directory(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for one in missing or [path]:
         _make_private(one, _DIRECTORY)
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Opens a lock file, and creates it if it is missing. Private, also if it existed."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE)
+    _make_private(path, _FILE)
+    return os.fdopen(file, "r+b")
 
 
 def tree(path: Path) -> None:

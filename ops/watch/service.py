@@ -15,6 +15,7 @@ from pathlib import Path
 from chassis.telemetry.http_listener import Answer, HttpListener, Page
 from chassis.telemetry.metrics.exposition import CONTENT_TYPE, MetricsCollector
 from chassis.telemetry.metrics.metrics_process import build_metrics
+from eventlog.runtime import private_files
 from eventlog.runtime.concurrency import run_until_first_ends
 from eventlog.runtime.wall_clock import wall_clock_ms
 from eventlog.state.open_partitions import drop_other_layouts
@@ -125,8 +126,8 @@ def _probe(passed: bool, content: Mapping[str, object]) -> Answer:
 @contextmanager
 def state_directory(path: Path, workers: int) -> Iterator[Path]:
     """Creates and locks the state directory, and deletes the state of another number of workers. Raises OpsError."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (path / "lock").open("w") as lock:
+    private_files.directory(path)
+    with private_files.open_lock(path / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

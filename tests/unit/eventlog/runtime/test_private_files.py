@@ -56,6 +56,31 @@ def test_files_that_an_earlier_build_left_accessible_are_made_private(tmp_path: 
     assert accessible_to_others(tmp_path) == {}
 
 
+LOCKED = """
+import os, sys
+from pathlib import Path
+from console.app import state_directory as of_console
+from ops.watch.service import state_directory as of_watch
+os.umask(int(sys.argv[2], 8))
+path = Path(sys.argv[1])
+for again in range(2):
+    with of_console(path / "a" / "console"), of_watch(path / "b" / "watch", 2):
+        pass
+    if not again:
+        for one in path.rglob("*"):
+            one.chmod(0o755 if one.is_dir() else 0o644)
+"""
+
+
+@pytest.mark.parametrize("umask", ["000", "022", "077"])
+def test_the_directories_of_watch_and_console_are_private(umask: str, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", LOCKED, str(tmp_path), umask], check=True)
+    found = accessible_to_others(tmp_path)
+    # Parents that existed are somebody else's.
+    assert set(found) == {str(tmp_path / "a"), str(tmp_path / "b")}
+    assert (tmp_path / "a" / "console" / "lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_links_and_sticky_directories_are_not_changed(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
