@@ -304,6 +304,8 @@ class AcrossLogs:
                 self._alarm(order, f"{debt.amount} of hold {debt.hold} are owed: {debt.reason}")
             else:
                 self._pending(Invariant.OWED, order, f"{debt.amount} of hold {debt.hold} are owed: {debt.reason}")
+        for key, twice in payment.returned_twice.items():
+            self._alarm(order, f"{twice} of hold {key.strip()} were returned twice")
         if payment.declined_minor:
             self._alarm(order, f"{payment.declined_minor} are owed: the provider declined the refund")
         for operation, why in payment.alarms.items():

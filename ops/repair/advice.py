@@ -18,6 +18,7 @@ KINDS: dict[int, str] = {
     pb.ISSUE_KIND_SUSPENSE: "suspense",
     pb.ISSUE_KIND_DISPUTE: "dispute",
     pb.ISSUE_KIND_ADJUSTMENT: "adjustment",
+    pb.ISSUE_KIND_RETURNED_TWICE: "returned-twice",
 }
 
 
@@ -49,6 +50,11 @@ def commands(issue: pb.Issue) -> list[str]:
             made = [f"{verb} {payment} --hold {shlex.quote(issue.hold)}" for verb in ("approve-return", "keep")]
         case pb.ISSUE_KIND_ADJUSTMENT:
             made = [f"approve-adjustment {payment} {issue.reference}"]
+        case pb.ISSUE_KIND_RETURNED_TWICE:
+            made = [
+                f"adjust {payment} --from adjustments --to merchant --amount-minor {issue.amount_minor} "
+                f"--currency {issue.currency} --hold {shlex.quote(issue.hold)}"
+            ]
         case _:
             return []
     return [f"{PROGRAM} {one} {REASON} --expected-version {issue.version}" for one in made]

@@ -84,8 +84,8 @@ def tick() -> bytes:
     return GroupInput(tick=Tick()).SerializeToString()
 
 
-def payments_decided(*events: PaymentEvent) -> bytes:
-    return inputs.payments_decided(GROUP, *events).SerializeToString()
+def payments_decided(*events: PaymentEvent, version: int = 0) -> bytes:
+    return inputs.payments_decided(GROUP, *events, version=version).SerializeToString()
 
 
 def authorised(order: str, amount_minor: int = FIRST, currency: str = "EUR", until_ms: int = 0) -> bytes:
@@ -114,10 +114,10 @@ def released(order: str) -> bytes:
     return payments_decided(payment_events.payment_released(order))
 
 
-def owed(order: str, amount: int, hold: str = "h", refund: str = "") -> bytes:
-    """Payments owe a sum of an order; 0: not any more."""
+def owed(order: str, amount: int, hold: str = "h", refund: str = "", version: int = 0) -> bytes:
+    """Payments owe a sum of an order, by a decision of this version; 0: not any more."""
     body = MoneyOwed(order=order, hold=hold, refund=refund, amount_minor=amount, currency="CNY", next_attempt_ms=1)
-    return payments_decided(PaymentEvent(money_owed=body))
+    return payments_decided(PaymentEvent(money_owed=body), version=version)
 
 
 class Group(Scenario[State]):

@@ -184,6 +184,7 @@ def describe(event: PaymentEvent) -> str:
             text = f"{body.hold} {body.amount_minor}"
         case "refunded":
             text = f"{body.hold} {body.amount_minor} {body.refund}".rstrip()
+            text += f" twice {body.excess_minor}" if body.excess_minor else ""
         case "suspense_recorded":
             text = f"{body.hold} {body.amount_minor} {body.currency}"
         case "refund_declined":

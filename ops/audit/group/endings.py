@@ -93,6 +93,10 @@ class Endings(Membership):
         if (key in self.owed) == bool(event.amount_minor):
             what = f"{event.amount_minor} of hold {event.hold} are reported as owed a second time"
             self._violation(Invariant.OWED, what, event.order)
+        if event.payments_version < self.owed_version:
+            what = f"decision {event.payments_version} of payments is recorded after {self.owed_version}"
+            self._violation(Invariant.OWED, what, event.order)
+        self.owed_version = event.payments_version
         if event.amount_minor:
             self.owed.add(key)
             self.owed_ever.add(key)

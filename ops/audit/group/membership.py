@@ -55,8 +55,8 @@ class Membership:
     __slots__ = (
         "_at_ms", "_cause", "_events", "_findings", "_free", "_promoted", "_to_return", "by_customer", "chain",
         "closed_ms", "completed_version", "confirmed", "deadline_ms", "faulted", "inputs", "key", "leader_order",
-        "members", "owed", "owed_ever", "reserved", "seats", "settled", "state", "supply", "terms", "tiers_reached",
-        "unit_price_minor", "waiting",
+        "members", "owed", "owed_ever", "owed_version", "reserved", "seats", "settled", "state", "supply", "terms",
+        "tiers_reached", "unit_price_minor", "waiting",
     )  # fmt: skip
 
     def __init__(self, key: str, findings: Findings) -> None:
@@ -89,6 +89,8 @@ class Membership:
         #: Sums that it knows to be owed, and those that ever were, by order, hold and refund.
         self.owed: set[str] = set()
         self.owed_ever: set[str] = set()
+        #: The decision of payments that changed them last.
+        self.owed_version = 0
         #: Its pieces and allowances; None for rules version 1.
         self.supply: Supply | None = None
         #: Its inputs; None if the inbox is not read, or has lost some of them.

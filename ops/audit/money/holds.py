@@ -74,9 +74,14 @@ class Hold(Struct, array_like=True, gc=False):
         self.lost_charge += amount
         self.cover()
 
+    def covered(self, pending: int = 0) -> int:
+        """The part of lost disputes that covers what may not be kept, if a `pending` refund returns its part of it."""
+        beside = self.merchants + self.lost - self.lost_charge - self.kept - pending
+        return min(self.lost, max(0, beside))
+
     def cover(self) -> None:
         """Lost disputes cover what may not be kept, as far as nothing else returned it."""
-        part = min(self.lost_charge, max(0, self.merchants - self.kept))
+        part = self.covered() - (self.lost - self.lost_charge)
         self.lost_charge -= part
         self.charge_refunds -= part
         self.own_refunds += part
@@ -211,6 +216,10 @@ class Payment(Struct, array_like=True):
     alarms: dict[str, str] = field(default_factory=dict)
     #: Whether a hold had unexpected funds, or was about to end before its capture.
     hold_alarms: bool = False
+    #: What went back to the customer twice, by `owed_key`: an operator has to explain it.
+    returned_twice: dict[str, int] = field(default_factory=dict)
+    #: What refund commands returned, by command, without the money that went back twice.
+    returned: dict[str, int] = field(default_factory=dict)
     #: Refund commands that were accepted or declined, by id.
     refunds: dict[str, RefundRequest] = field(default_factory=dict)
     #: Whether the release is complete.
@@ -222,6 +231,10 @@ class Payment(Struct, array_like=True):
     def refundable(self) -> int:
         """The charge less what was returned of it, what disputes have withdrawn, and pending refunds by command."""
         left = sum(hold.charge_left for hold in self.holds.values())
+        for reference, amount in self.returns.items():
+            hold = self.holds.get(reference)
+            if hold is not None:
+                left -= hold.covered() - hold.covered(amount)
         disputed = sum(one.withdrawn for one in self.disputes.values())
         return left - disputed - sum(self.commanded.values())
 

@@ -72,6 +72,16 @@ class ProviderLife(Refunds):
             what = f"a refund of {amount} came back, {hold.refunded} were refunded of hold {event.hold}"
             self._violation(Invariant.REFUNDS_WITHIN_CAPTURES, what, event.order)
         hold.refunded -= amount
+        if not event.reference:
+            explained = _explain(payment, owed_key(event.hold, event.refund), amount)
+            if explained != event.excess_minor:
+                what = f"of a refund that came back, {event.excess_minor} are said to be of {explained} returned twice"
+                self._violation(Invariant.OWED, what, event.order)
+            amount -= explained
+            if not amount:
+                return
+        if event.refund:
+            payment.returned[event.refund] = payment.returned.get(event.refund, 0) - amount
         charge = payment.references.get(f"operation {event.reference}", 0) if event.reference else amount
         part = min(amount, charge, hold.charge_refunds) if event.refund or event.reference else 0
         hold.charge_refunds -= part
@@ -112,6 +122,8 @@ class ProviderLife(Refunds):
         self._needs_command("mark_returned_outside", event.order)
         if hold is not None:
             self._returned(event.order, event.hold, hold, event.amount_minor, charge=bool(event.refund))
+        if event.refund:
+            payment.returned[event.refund] = payment.returned.get(event.refund, 0) + event.amount_minor
 
     # --- disputes ----------------------------------------------------------------------------------------------------
 
@@ -237,6 +249,10 @@ class ProviderLife(Refunds):
         self._needs_command("approve_adjustment", event.order)
         if self.proposals.pop(event.proposal, None) is None:
             self._violation(Invariant.REPAIRS, "the ledger is adjusted without a proposal", event.order)
+        payment, left = self._payment(event.order), event.amount_minor
+        for key in tuple(payment.returned_twice):
+            if key.startswith(f"{event.hold} "):
+                left -= _explain(payment, key, left)
 
     # --- alarms ------------------------------------------------------------------------------------------------------
 
@@ -302,6 +318,14 @@ class ProviderLife(Refunds):
         "capture_at_risk": _capture_at_risk,
         "call_given_up": _call_given_up,
     }
+
+
+def _explain(payment: Payment, key: str, amount: int) -> int:
+    """Money that was returned twice came back, or an adjustment explains it. Returns the part of `amount`."""
+    twice = payment.returned_twice.pop(key, 0)
+    if twice > amount:
+        payment.returned_twice[key] = twice - amount
+    return min(twice, amount)
 
 
 def call_name(event: Any) -> str:

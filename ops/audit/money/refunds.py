@@ -126,7 +126,13 @@ class Refunds:
         hold = self._hold(event, "refund")
         if hold is None:
             return
-        self._returned(event.order, event.hold, hold, event.amount_minor, charge=bool(event.refund))
+        if event.excess_minor:
+            self._returned_twice(event)
+        due = event.amount_minor - event.excess_minor
+        self._returned(event.order, event.hold, hold, due, charge=bool(event.refund))
+        hold.cover()
+        if event.refund:
+            self._returned_by_command(event, due, hold)
         hold.refunded += event.amount_minor
         if hold.refunded > hold.captured:
             self._violation(
@@ -134,6 +140,30 @@ class Refunds:
                 f"refunded {hold.refunded} of {hold.captured} captured",
                 event.order,
             )
+
+    def _returned_twice(self, event: Any) -> None:
+        """A part of a refund was not due. What is left of the hold, and of the command, has to agree."""
+        payment = self._payment(event.order)
+        if self.rules_version < 2 or not 0 < event.excess_minor <= event.amount_minor:
+            what = f"{event.excess_minor} of a refund of {event.amount_minor} are said to have been returned before"
+            self._violation(Invariant.REFUNDS_WITHIN_CAPTURES, what, event.order)
+        key = owed_key(event.hold, event.refund)
+        payment.returned_twice[key] = payment.returned_twice.get(key, 0) + event.excess_minor
+        payment.hold_alarms = True
+        self._findings.alarm(
+            f"group {self.key} order {event.order}: {event.excess_minor} of hold {event.hold} were returned twice"
+        )
+
+    def _returned_by_command(self, event: Any, due: int, hold: Hold) -> None:
+        """A command returns at most its amount, and a part counts as returned twice only if all of it was returned."""
+        payment = self._payment(event.order)
+        returned = payment.returned[event.refund] = payment.returned.get(event.refund, 0) + due
+        request = payment.refunds.get(event.refund)
+        wanted = 0 if request is None else request.amount
+        short = returned < wanted and event.excess_minor and not (hold.lost or hold.disputed)
+        if self.rules_version > 1 and (returned > wanted or short):
+            what = f"refund {event.refund} of {wanted} returned {returned}, and {event.excess_minor} a second time"
+            self._violation(Invariant.REFUNDS_WITHIN_CAPTURES, what, event.order)
 
     def _refund_declined(self, event: Any) -> None:
         payment = self._payment(event.order)

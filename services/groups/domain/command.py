@@ -48,6 +48,8 @@ class Item:
     message: Any
     #: The campaign of an order that opens a group; None if there is no such campaign.
     campaign: Campaign | None = None
+    #: Version of the decision of payments that holds the message; 0: it is of no such decision.
+    payments_version: int = 0
 
 
 @dataclass(slots=True)
@@ -102,12 +104,13 @@ def reacts_to(decision: PaymentDecision) -> bool:
 
 def _payment_decision(record: GroupInput) -> Command:
     items = []
+    decision = PaymentDecision.FromString(record.payment_decision)
     # The slice is a list. Iterating the repeated field itself ends with an exception, which is slower.
-    for event in PaymentDecision.FromString(record.payment_decision).events[:]:
+    for event in decision.events[:]:
         kind = event.WhichOneof("body")
         if kind in MONEY:
             message = getattr(event, kind)
-            items.append(Item(kind, message.order, message))
+            items.append(Item(kind, message.order, message, payments_version=decision.version))
         elif kind is None:
             raise UnknownInput("the PaymentEvent has no body that this build knows")
     return Command(items)

@@ -221,14 +221,15 @@ def member_released(order: str) -> GroupEvent:
     return event
 
 
-def member_owed(order: str, hold: str, refund: str, amount_minor: int) -> GroupEvent:
-    """Payments owe a sum to a customer; amount 0: not any more."""
+def member_owed(order: str, hold: str, refund: str, amount_minor: int, payments_version: int) -> GroupEvent:
+    """Payments owe a sum to a customer, by a decision of theirs; amount 0: not any more."""
     event = GroupEvent()
     body = event.member_owed
     body.order = order
     body.hold = hold
     body.refund = refund
     body.amount_minor = amount_minor
+    body.payments_version = payments_version
     return event
 
 

@@ -202,6 +202,7 @@ def _member_declined(state: State, event: pb.MemberDeclined, at_ms: int) -> None
 
 def _member_owed(state: State, event: pb.MemberOwed, at_ms: int) -> None:
     key = owed_key(event.order, event.hold, event.refund)
+    state.owed_version = max(state.owed_version, event.payments_version)
     if event.amount_minor:
         state.owed[key] = event.amount_minor
     else:

@@ -169,6 +169,8 @@ class State:
     owed: dict[str, int] = field(default_factory=dict)
     #: Pieces of the members charged.
     charged_pieces: int = 0
+    #: Version of the last decision of payments that changed `owed`.
+    owed_version: int = 0
 
     def status(self, order: str) -> OrderStatus:
         """Status of an order."""

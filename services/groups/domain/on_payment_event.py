@@ -112,12 +112,15 @@ def _settle_group(state: State) -> Iterable[GroupEvent]:
 def note_owed(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Records that a sum became owed to a customer, or is not owed any more. Its parts and attempts stay payments' own.
 
-    The rules version stays, because payments of earlier builds owed nothing.
+    A copy of a decision that is older than the last one that was recorded changes nothing. The rules version stays,
+    because payments of earlier builds owed nothing.
     """
     message = item.message
+    if item.payments_version < state.owed_version:
+        return
     known = owed_key(item.order, message.hold, message.refund) in state.owed
     if known != bool(message.amount_minor):
-        yield events.member_owed(item.order, message.hold, message.refund, message.amount_minor)
+        yield events.member_owed(item.order, message.hold, message.refund, message.amount_minor, item.payments_version)
 
 
 # Money without a seat -----------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ _Values: TypeAlias = tuple[
     Supply | None,
     dict[str, int],  # owed
     int,  # charged_pieces
+    int,  # owed_version
 ]
 _PACKED: Packed[_Values] = Packed(_Values)
 
@@ -63,6 +64,7 @@ def encode(state: State) -> bytes:
             state.supply,
             state.owed,
             state.charged_pieces,
+            state.owed_version,
         )
     )
 
@@ -100,5 +102,6 @@ def decode(value: bytes) -> State:
         state.supply,
         state.owed,
         state.charged_pieces,
+        state.owed_version,
     ) = values[9:]
     return state

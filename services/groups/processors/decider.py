@@ -30,7 +30,7 @@ from services.groups.processors.open_groups import MAX_HELD, OpenGroup, OpenGrou
 from shared_kernel import topics
 
 #: Changes with the format of kept states; a new stamp makes the first start refold the log.
-STATE_STAMP = "groups-5"
+STATE_STAMP = "groups-6"
 #: Seconds of a scan between two yields to the event loop, and the pause after each.
 SLICE_S = 0.002
 PAUSE_S = 0.002

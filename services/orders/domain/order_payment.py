@@ -111,10 +111,14 @@ def _hold_ended(money: Money, event: Voided | HoldLapsed) -> bool:
 
 
 def _refunded(money: Money, event: Refunded) -> bool:
-    """A return of funds first reduces the unexpected funds, then the uncaptured part of a sale."""
+    """A return of funds first reduces the unexpected funds, then the uncaptured part of a sale.
+
+    Money that went back twice is returned, and no refund of the charge.
+    """
     is_return = not event.refund
     money.returned_minor += event.amount_minor - _reduce_unclear(money, event)
-    counts = event.amount_minor - (_reduce_returning(money, event) if is_return else 0)
+    due_minor = event.amount_minor - event.excess_minor
+    counts = due_minor - (min(_reduce_returning(money, event), due_minor) if is_return else 0)
     money.refunded_minor += counts - (_reduce_held(money, counts) if is_return else 0)
     return counts > 0
 
@@ -177,7 +181,7 @@ def _reversed(money: Money, event: RefundReversed) -> bool:
     """A refund that came back. One by command, or by a person after the charge, was shown as refunded."""
     money.returned_minor -= event.amount_minor
     if event.refund or (event.reference and money.captured_minor):
-        money.refunded_minor -= min(event.amount_minor, money.refunded_minor)
+        money.refunded_minor -= min(event.amount_minor - event.excess_minor, money.refunded_minor)
     return True
 
 

@@ -103,8 +103,10 @@ def hold_lapsed(order: str, hold: str, amount: int, currency: str) -> PaymentEve
     return event
 
 
-def refunded(order: str, hold: str, amount: int, currency: str, refund: str, attempt: int = 0) -> PaymentEvent:
-    """Taken money was refunded. Rules version 1 names no attempt."""
+def refunded(
+    order: str, hold: str, amount: int, currency: str, refund: str, attempt: int = 0, excess: int = 0
+) -> PaymentEvent:
+    """Taken money was refunded; `excess` of it was not due any more. Version 1 names neither this nor an attempt."""
     event = PaymentEvent()
     body = event.refunded
     body.order = order
@@ -113,6 +115,7 @@ def refunded(order: str, hold: str, amount: int, currency: str, refund: str, att
     body.currency = currency
     body.refund = refund
     body.attempt = attempt
+    body.excess_minor = minor(excess)
     return event
 
 

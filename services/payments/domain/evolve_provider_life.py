@@ -71,6 +71,9 @@ def _refund_reversed(payment: Payment, body: pb.RefundReversed) -> None:
         (payment.external or {}).pop(body.reference, None)
     else:
         (payment.paid or {}).pop(body.attempt, None)
+        amount -= _explain(payment, owed_key(body.hold, body.refund), body.excess_minor)
+        if not amount:
+            return
     hold = payment.holds.setdefault(body.hold, Hold(body.currency))
     if payment.intent is Intent.RELEASE and not hold.taken and body.hold == payment.hold:
         # The payment is reopened without its returned money: commanded refunds are all that was taken.
@@ -90,6 +93,15 @@ def _refund_reversed(payment: Payment, body: pb.RefundReversed) -> None:
         hold.returned = 0
     else:
         hold.returned -= amount
+
+
+def _explain(payment: Payment, name: str, amount: int) -> int:
+    """Money that was returned twice is explained, at most by `amount`; returns by how much."""
+    twice = (payment.returned_twice or {}).pop(name, 0)
+    if payment.returned_twice is not None and twice > amount:
+        payment.returned_twice[name] = twice - amount
+    payment.returned_twice = payment.returned_twice or None
+    return min(twice, amount)
 
 
 def _returned_outside(payment: Payment, body: pb.ReturnedOutside) -> None:
@@ -156,6 +168,14 @@ def _external_operation(payment: Payment, body: pb.ExternalOperationRecorded) ->
     hold.returned += amount
 
 
+def _ledger_adjusted(payment: Payment, body: pb.LedgerAdjusted) -> None:
+    """The adjustment explains money of its hold that went back twice."""
+    left = body.amount_minor
+    for name in tuple(payment.returned_twice or {}):
+        if name.startswith(f"{body.hold} "):
+            left -= _explain(payment, name, left)
+
+
 def _suspense_kept(payment: Payment, body: pb.SuspenseKept) -> None:
     hold = payment.holds.setdefault(body.hold, Hold(body.currency))
     hold.suspense -= body.amount_minor
@@ -199,7 +219,7 @@ FOLDS: dict[str, Callable[[Payment, Any], None]] = {
     "suspense_kept": _suspense_kept,
     "fee_charged": lambda payment, body: _remember(payment, f"fee {body.reference}"),
     "paid_out": lambda payment, body: _remember(payment, f"payout {body.reference}"),
-    "ledger_adjusted": _unchanged,
+    "ledger_adjusted": _ledger_adjusted,
     "hold_lost": _hold_lost,
     "capture_at_risk": _capture_at_risk,
     "call_given_up": _call_given_up,

@@ -9,7 +9,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 
 from services.payments.domain.evolve_calls import abandon, add_call, clear_action
 from services.payments.domain.model import Hold, Intent, Payment, Refund, RefundStatus
-from services.payments.domain.provider_life import PaidRefund
+from services.payments.domain.provider_life import PaidRefund, owed_key
 
 
 def _refund_requested(payment: Payment, body: pb.RefundRequested) -> None:
@@ -39,21 +39,26 @@ def _refunded(payment: Payment, body: pb.Refunded) -> None:
     pending = payment.pending_refund(body.hold, body.refund)
     if body.attempt:
         payment.calls.pop((pb.OPERATION_REFUND, body.attempt), None)
-        (payment.abandoned or {}).pop(body.attempt, None)
+        declined = (payment.abandoned or {}).pop(body.attempt, None) is not None
         paid = payment.paid = payment.paid or {}
-        paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor)
+        paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor, declined)
     else:
         if pending is not None:
             del payment.calls[pending.operation, pending.attempt]
         # A refund happens once: later reports of its abandoned attempts are about this same money.
         late = _drop_abandoned(payment, body.hold, body.refund)
+    if body.excess_minor:
+        twice = payment.returned_twice = payment.returned_twice or {}
+        name = owed_key(body.hold, body.refund)
+        twice[name] = twice.get(name, 0) + body.excess_minor
+    due = body.amount_minor - body.excess_minor
     if body.refund:
-        payment.refunded += body.amount_minor
+        payment.refunded += due
         if payment.refunds is not None and body.refund in payment.refunds:
             payment.refunds[body.refund].status = RefundStatus.SUCCEEDED
         return
     hold = payment.holds.setdefault(body.hold, Hold(body.currency))
-    hold.returned += body.amount_minor
+    hold.returned += due
     if pending is None and late:
         hold.owed = max(hold.owed - body.amount_minor, 0)
         payment.owed = max(payment.owed - body.amount_minor, 0)

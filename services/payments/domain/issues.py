@@ -24,6 +24,7 @@ class IssueKind(IntEnum):
     SUSPENSE = 3
     DISPUTE = 4
     ADJUSTMENT = 5
+    RETURNED_TWICE = 6
 
 
 class Issue(NamedTuple):
@@ -65,6 +66,8 @@ def _all(payments: GroupPayments) -> Iterator[Issue]:
             yield _owed_for_good(order, record, record.hold, record.owed)
         if record.disputes:
             yield from _disputes(order, record)
+        if record.returned_twice:
+            yield from _returned_twice(order, record)
     for proposal, one in payments.adjustments.items():
         reason = f"{one.operator} proposes to move it from {_account(one.from_account)} to {_account(one.to_account)}"
         yield Issue(
@@ -121,6 +124,13 @@ def _of_payment(order: str, payment: Payment) -> Iterator[Issue]:
                 not hold.return_at_ms,
                 hold.return_at_ms,
             )
+
+
+def _returned_twice(order: str, record: Record) -> Iterator[Issue]:
+    reason = "the refund succeeded though the customer had the money already: adjust the ledger, or get it back"
+    for name, amount in (record.returned_twice or {}).items():
+        hold, _, refund = name.partition(" ")
+        yield Issue(order, IssueKind.RETURNED_TWICE, hold, 0, 0, refund, amount, record.currency, reason, True, 0)
 
 
 def _owed_for_good(order: str, record: Record, hold: str, amount: int) -> Issue:

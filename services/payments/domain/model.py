@@ -117,6 +117,8 @@ class Record(msgspec.Struct, array_like=True, tag=0):
     #: Money taken and returned, by hold, if disputes or persons returned any: they may have returned more than was due,
     #: which counts if a refund comes back later.
     balances: dict[str, tuple[int, int]] | None = None
+    #: Money that went back to the customer twice, by `owed_key`, until it comes back or an adjustment explains it.
+    returned_twice: dict[str, int] | None = None
 
     def next_attempt(self, operation: Operation.ValueType) -> int:
         """Number of the next call of this operation."""
@@ -135,7 +137,23 @@ class Record(msgspec.Struct, array_like=True, tag=0):
 
     def refundable(self) -> int:
         """Captured money that no refund has claimed, and no dispute."""
-        return self.captured - self.refunded - self.disputed(self.hold) if self.intent is Intent.CAPTURE else 0
+        return self.charge_left() if self.intent is Intent.CAPTURE else 0
+
+    def charge_left(self) -> int:
+        """The charge, less refunds by command, and less disputes as far as they withdrew it."""
+        left = self.captured - self.refunded
+        return left - self.disputed(self.hold) + self._covered() if self.disputes else left
+
+    def _covered(self) -> int:
+        """Money beside the charge that lost disputes gave to the customer. It may not be kept and is not returned."""
+        taken, returned = (self.balances or {}).get(self.hold, (self.captured, 0))
+        return min(self._lost(self.hold), max(taken - returned - self.captured, 0))
+
+    def _lost(self, hold: str) -> int:
+        """Money of a hold that disputes have withdrawn for good."""
+        lost = DisputeStatus.LOST
+        disputes = (self.disputes or {}).values()
+        return sum(one.withdrawn() for one in disputes if one.hold == hold and one.status is lost)
 
     def disputed(self, hold: str) -> int:
         """Money of a hold that disputes have withdrawn: until they end, or for good."""
@@ -204,6 +222,15 @@ class Payment(Record, array_like=True, tag=1):
         """Captured money that no refund has claimed."""
         return Record.refundable(self) - self._claimed() if self.intent is Intent.CAPTURE else 0
 
+    def _covered(self) -> int:
+        """See Record. A pending return is not covered."""
+        hold = self.holds.get(self.hold)
+        if hold is None:
+            return 0
+        pending = self.pending_refund(self.hold, "")
+        beside = hold.taken - hold.returned - self.captured - (0 if pending is None else pending.amount)
+        return min(self._lost(self.hold), max(beside, 0))
+
     def _claimed(self) -> int:
         """Amount of the commanded refunds that are pending or owed."""
         claimed = sum(call.amount for call in self.calls.values() if call.refund)
@@ -222,11 +249,14 @@ class Payment(Record, array_like=True, tag=1):
 
     def due(self, reference: str) -> int:
         """Money of a hold that was taken, may not be kept and is not returned yet."""
-        hold = self.holds[reference]
-        if not hold.taken:
+        if not self.holds[reference].taken:
             return 0
-        disputed = self.disputed(reference) if self.disputes else 0
-        return hold.taken - hold.returned - self._kept(reference, hold) - disputed
+        return self.due_beside_disputes(reference) - (self.disputed(reference) if self.disputes else 0)
+
+    def due_beside_disputes(self, reference: str) -> int:
+        """The same, with the money that disputes have withdrawn."""
+        hold = self.holds[reference]
+        return hold.taken - hold.returned - self._kept(reference, hold)
 
     def _kept(self, reference: str, hold: Hold) -> int:
         """Taken money of a hold that is the shop's, or that commanded refunds return."""

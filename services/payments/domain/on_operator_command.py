@@ -36,6 +36,7 @@ NOT_AN_ADJUSTMENT = "an adjustment has two accounts, an amount and a currency"
 NO_PROPOSAL = "no such proposal waits"
 SAME_OPERATOR = "another operator has to approve the adjustment"
 GIVEN_UP = "given up by an operator"
+UNKNOWN_HOLD = "a hold request was given up: the provider may hold money, which goes back once it is reported"
 FAILED = "failed by an operator"
 
 #: Numbers of the ledger's accounts.
@@ -114,6 +115,8 @@ def _give_up(payments: GroupPayments, payment: Payment, order: str, body: pb.Giv
             if debt is not None:
                 yield provider_events.money_owed(order, _alarmed(debt))
             return
+        if known.operation in HOLD_OPENING:
+            yield from _close_request(order, payment)
         outcome = _outcome(order, known)
         if known.operation == pb.OPERATION_VOID:
             outcome.hold_gone.hold = known.hold
@@ -122,6 +125,14 @@ def _give_up(payments: GroupPayments, payment: Payment, order: str, body: pb.Giv
         yield from on_provider_result(payments, outcome, at_ms)
 
     return give_up
+
+
+def _close_request(order: str, payment: Payment) -> Iterator[PaymentEvent]:
+    """A request whose result is not known is given up: an alarm, and the shopper can't confirm any more."""
+    hold, currency = payment.action_hold, payment.currency
+    yield events.suspense_recorded(order, hold, 0, currency, UNKNOWN_HOLD)
+    if hold and payment.pending_end(hold) is None:
+        yield events.void_requested(order, payment, hold, 0, currency)
 
 
 def _alarmed(debt: Owed) -> Owed:

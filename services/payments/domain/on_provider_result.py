@@ -78,6 +78,8 @@ def on_provider_result(payments: GroupPayments, outcome: ProviderOutcome, at_ms:
         yield from late_results.hold_ended(payment, outcome)
     elif kind == "refunded":
         yield from refund_results.late_succeeded(payments, outcome, at_ms)
+    elif kind == "declined" and outcome.operation == pb.OPERATION_REFUND:
+        yield from refund_results.late_declined(payments, outcome, at_ms)
     yield from next_steps(payments, order)
 
 

@@ -68,7 +68,7 @@ def _still_due(payment: Payment, debt: Owed) -> int:
     if not debt.refund:
         return payment.due(debt.hold)
     # The shop decided on this refund: it is limited by what is left of the charge.
-    return payment.captured - payment.refunded - payment.disputed(debt.hold)
+    return payment.charge_left()
 
 
 def _changed(debt: Owed, amount: int) -> Owed:

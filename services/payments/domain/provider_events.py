@@ -45,9 +45,12 @@ def money_owed(order: str, debt: Owed) -> PaymentEvent:
 
 
 def refund_reversed(
-    order: str, attempt: int, reference: str, paid: PaidRefund, amount: int, currency: str, reason: str
+    order: str, attempt: int, reference: str, paid: PaidRefund, amount: int, currency: str, reason: str, excess: int = 0
 ) -> PaymentEvent:
-    """A refund that had succeeded came back: one of ours by its attempt, one that a person made by its reference."""
+    """A refund that had succeeded came back: one of ours by its attempt, one that a person made by its reference.
+
+    `excess` of it had been returned twice.
+    """
     event = PaymentEvent()
     body = event.refund_reversed
     body.order = order
@@ -58,6 +61,7 @@ def refund_reversed(
     body.attempt = attempt
     body.reason = reason
     body.reference = reference
+    body.excess_minor = minor(excess)
     return event
 
 

@@ -63,6 +63,8 @@ class PaidRefund(msgspec.Struct, array_like=True, gc=False):
     hold: str
     refund: str
     amount: int
+    #: It had been declined before: a late copy of that report does not take it back.
+    after_decline: bool = False
 
 
 class Dispute(msgspec.Struct, array_like=True, gc=False):

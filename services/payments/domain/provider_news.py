@@ -18,7 +18,7 @@ from groupbuy.payments.v1.inbox_pb2 import DISPUTE_STATE_LOST, DISPUTE_STATE_OPE
 
 from services.payments.domain import events, owed, provider_events, unexpected_funds
 from services.payments.domain.model import GroupPayments, Intent, Payment, Record, reopened
-from services.payments.domain.provider_life import Dispute, DisputeStatus
+from services.payments.domain.provider_life import Dispute, DisputeStatus, owed_key
 
 UNKNOWN_HOLD = "news of a hold that no order has"
 UNKNOWN_REFUND = "a refund came back that is not known"
@@ -85,15 +85,19 @@ def _reversed(
     reference = body.reference if by_person is not None else ""
     amount = min(body.amount_minor, paid.amount) or paid.amount
     currency = _currency(record, paid.hold, body.currency)
-    yield provider_events.refund_reversed(order, attempt, reference, paid, amount, currency, body.reason)
-    if by_person is not None:
-        # A person decided on that refund. If the money is due all the same, the next steps return it.
+    twice = 0 if by_person is not None else (record.returned_twice or {}).get(owed_key(paid.hold, paid.refund), 0)
+    excess = min(twice, amount)
+    yield provider_events.refund_reversed(order, attempt, reference, paid, amount, currency, body.reason, excess)
+    left = amount - excess
+    if by_person is not None or not left:
+        # A person decided on that refund: if the money is due all the same, the next steps return it. Or it had been
+        # returned twice, so that it is not due again.
         return
     # Without the debt, which follows, the payment may be finished.
     payment = payments.payment(order) or reopened(payments.orders[order])
     refund = paid.refund if payment.intent is Intent.CAPTURE else ""
     debt = payment.debt(paid.hold, refund)
-    due = amount + (0 if debt is None else debt.amount) if refund else max(payment.due(paid.hold), 0)
+    due = left + (0 if debt is None else debt.amount) if refund else max(payment.due(paid.hold), 0)
     if due:
         failures = 1 if debt is None else debt.failures + 1
         yield owed.owe(order, payment, paid.hold, refund, due, body.reason, failures, at_ms)

@@ -9,7 +9,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from services.payments.domain import events, owed, provider_news
-from services.payments.domain.model import Call, GroupPayments, Payment
+from services.payments.domain.model import Call, GroupPayments, Payment, RefundStatus, reopened
 
 
 def refused(
@@ -55,12 +55,32 @@ def _book_refund(
     currency: str,
     refund: str,
 ) -> Iterator[PaymentEvent]:
-    attempt = outcome.attempt if payments.rules_version > 1 else 0
+    new_rules = payments.rules_version > 1
+    attempt = outcome.attempt if new_rules else 0
+    excess = _excess(payment, hold, refund, amount, attempt) if new_rules else 0
     debt = payment.debt(hold, refund)
-    yield events.refunded(outcome.order, hold, amount, currency, refund, attempt)
+    yield events.refunded(outcome.order, hold, amount, currency, refund, attempt, excess)
     if debt is not None and refund:
         # A sum without a command is lowered by the next steps, to what is still due of its hold.
         yield owed.lower(outcome.order, debt, amount)
+
+
+def _excess(payment: Payment, hold: str, refund: str, amount: int, attempt: int) -> int:
+    """The part of a refund that succeeded and was not due any more: the money had reached the customer before."""
+    pending = (pb.OPERATION_REFUND, attempt) in payment.calls
+    debt = payment.debt(hold, refund)
+    known = (payment.refunds or {}).get(refund)
+    if refund and debt is not None:
+        due = debt.amount
+    elif refund:
+        returned = known is not None and known.status in (RefundStatus.SUCCEEDED, RefundStatus.REVERSED)
+        due = 0 if returned else amount
+    elif pending and any(one.hold == hold for one in (payment.external or {}).values()):
+        # A person refunded meanwhile: the rest of both is a refund of the charge.
+        due = amount
+    else:
+        due = payment.due_beside_disputes(hold) if hold in payment.holds else 0
+    return max(amount - max(due, 0), 0)
 
 
 def late_succeeded(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
@@ -72,13 +92,26 @@ def late_succeeded(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int
     abandoned = (record.abandoned or {}).get(outcome.attempt) if record is not None else None
     if record is None or abandoned is None or outcome.operation != pb.OPERATION_REFUND:
         return
-    hold, amount = abandoned.hold, outcome.refunded.amount_minor
-    if payments.rules_version > 1 and isinstance(record, Payment):
-        refund, currency = abandoned.refund, record.currency
-        yield from _book_refund(payments, record, outcome, hold, amount, currency, refund)
+    hold, refund, amount = abandoned.hold, abandoned.refund, outcome.refunded.amount_minor
+    if payments.rules_version < 2:
+        yield events.refunded(outcome.order, hold, amount, record.currency, refund)
         return
-    attempt = outcome.attempt if payments.rules_version > 1 else 0
-    yield events.refunded(outcome.order, hold, amount, record.currency, abandoned.refund, attempt)
+    payment = record if isinstance(record, Payment) else reopened(record)
+    yield from _book_refund(payments, payment, outcome, hold, amount, record.currency, refund)
+
+
+def late_declined(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
+    """A refund that had succeeded is reported as declined: it failed later, so that it came back."""
+    record = payments.orders.get(outcome.order)
+    paid = (record.paid or {}).get(outcome.attempt) if record is not None else None
+    if paid is None or paid.after_decline:
+        return
+    news = ProviderOutcome(order=outcome.order, operation=outcome.operation, attempt=outcome.attempt)
+    news.origin = outcome.origin
+    news.refund_reversed.hold = paid.hold
+    news.refund_reversed.amount_minor = paid.amount
+    news.refund_reversed.reason = outcome.declined.reason
+    yield from provider_news.on_news(payments, outcome.order, news, at_ms)
 
 
 def _refunded_by_a_person(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:

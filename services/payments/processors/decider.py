@@ -10,7 +10,7 @@ from services.payments.processors.issue_index import PaymentDecider, WatchedDoma
 from shared_kernel import topics
 
 #: Changes with the meaning or the layout of stored state, which is then folded anew from the log.
-STATE_STAMP = "payments-5"
+STATE_STAMP = "payments-6"
 
 
 def payment_decider(connection: Connection, observer: DecisionObserver | None = None) -> PaymentDecider:

@@ -29,6 +29,7 @@ from services.payments.domain.model import GroupPayments
 ISSUE_EVENTS = frozenset(
     {
         "refund_declined",
+        "refunded",
         "suspense_recorded",
         "suspense_approved",
         "money_owed",

@@ -97,12 +97,22 @@ class Auditor:
         """Whether a fault explains a finding."""
         if (group, order) in self.forged:
             return True
+        if not order and invariant is Invariant.ENDS_IN_TIME:
+            return self._forged_settlement_failed(group)
         if (group, order) not in self.declined_refunds:
             return False
         # Under rules version 2 a refused refund is owed and pursued, so that nothing is excused.
         case = self.case(group)
         old = case is None or case.group_payments.rules_version < 2
         return old and invariant in (Invariant.HELD_IS_ACCOUNTED_FOR, Invariant.OWED)
+
+    def _forged_settlement_failed(self, group: str) -> bool:
+        """Whether only forged orders keep a group open: version 1 of the rules can't settle them."""
+        case = self.case(group)
+        if case is None or case.group_payments.rules_version > 1 or not case.group_payments.faulted:
+            return False
+        left = [order for order, seat in case.group.seats.items() if not seat.state.final]
+        return bool(left) and all((group, order) in self.forged for order in left)
 
     # Topics ------------------------------------------------------------------------------------------------------
 

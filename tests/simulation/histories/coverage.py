@@ -32,7 +32,8 @@ FAULTS = (
     "dead letter", "call stuck", "wrong configuration", "failed at the provider, proven not done", "return refused",
     "refund reversed", "refused refund succeeded", "dispute", "refunded by hand", "refund by hand reversed",
     "captured by hand", "voided by hand", "fee and payout", "operator", "operator attends a call",
-    "sale after its close", "checked hold open", "checked hold ended", "forged for an order without admission",
+    "sale after its close", "paid refund declined", "checked hold open", "checked hold ended",
+    "forged for an order without admission",
 )  # fmt: skip
 EVENTS = tuple(
     f"{kind}.{one.name}"

@@ -38,11 +38,13 @@ class Mutant:
     #: The planted mistake in words.
     breaks: str
     edits: tuple[Edit, ...]
+    #: File of the unit tests that have to find it; empty: the simulation has to.
+    tests: str = ""
 
 
-def mutant(name: str, breaks: str, *edits: tuple[Callable[..., Any], str, str]) -> Mutant:
+def mutant(name: str, breaks: str, *edits: tuple[Callable[..., Any], str, str], tests: str = "") -> Mutant:
     """A mutant of (function, before, after)."""
-    return Mutant(name, breaks, tuple(Edit(*edit) for edit in edits))
+    return Mutant(name, breaks, tuple(Edit(*edit) for edit in edits), tests)
 
 
 def getter(owner: type, name: str) -> Callable[..., Any]:

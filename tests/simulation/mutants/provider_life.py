@@ -17,7 +17,7 @@ from services.payments.domain import (
     refund_results,
     unexpected_funds,
 )
-from services.payments.domain.model import GroupPayments, Payment, reopened
+from services.payments.domain.model import GroupPayments, Payment, Record, reopened
 from services.payments.domain.provider_life import Dispute
 from tests.simulation.mutants.planting import Mutant, mutant
 
@@ -94,7 +94,7 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "succeeded refunds are not kept, so that none can come back",
         (
             evolve_refunds._refunded,
-            "paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor)",
+            "paid[body.attempt] = PaidRefund(body.hold, body.refund, body.amount_minor, declined)",
             "pass",
         ),
     ),
@@ -107,6 +107,32 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "reversal_in_part",
         "a part of a refund that comes back is booked",
         (provider_news._reversed, "min(body.amount_minor, paid.amount) or paid.amount", "1"),
+    ),
+    mutant(
+        "late_decline_ignored",
+        "a refund that failed after its success counts as paid",
+        (refund_results.late_declined, "if paid is None or paid.after_decline:", "if True:"),
+    ),
+    mutant(
+        "stale_decline_counts",
+        "an old report of a decline takes back a later success",
+        (refund_results.late_declined, "paid is None or paid.after_decline", "paid is None"),
+    ),
+    # Money that went back twice
+    mutant(
+        "returned_twice_unrecorded",
+        "a refund beside a transfer counts as due",
+        (refund_results._excess, "return max(amount - max(due, 0), 0)", "return 0"),
+    ),
+    mutant(
+        "returned_twice_is_due_again",
+        "money that went back twice is owed when it comes back",
+        (provider_news._reversed, "excess = min(twice, amount)", "excess = 0"),
+    ),
+    mutant(
+        "every_late_refund_counts_as_twice",
+        "a refund that succeeds late counts as a second return",
+        (refund_results._excess, "due = payment.due_beside_disputes(hold) if hold in payment.holds else 0", "due = 0"),
     ),
     # Disputes
     mutant(
@@ -152,6 +178,11 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "won_and_lost_exchanged",
         "a lost dispute counts as won",
         (provider_news._dispute, "won = body.state == DISPUTE_STATE_WON", "won = body.state != DISPUTE_STATE_WON"),
+    ),
+    mutant(
+        "lost_dispute_covers_nothing",
+        "a lost dispute reduces the charge by money that was taken above it",
+        (Record.charge_left, " + self._covered()", ""),
     ),
     mutant(
         "balances_forgotten",

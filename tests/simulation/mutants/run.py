@@ -1,18 +1,23 @@
 """Checks that the simulation finds planted bugs. Each bug has a process of its own, which runs seeds until one fails.
 
-A seed that also fails without the bug does not count.
+A seed that also fails without the bug does not count. Bugs where the simulation does not reach name a file of unit
+tests instead, which has to pass without the bug and to fail with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import multiprocessing
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any, NamedTuple
+
+import pytest
 
 from tests.simulation import stock_histories
 from tests.simulation.audit.violation import Violation
@@ -85,11 +90,31 @@ def hunt(bug: Mutant, most: int, run: Run = failure) -> Found:
     return Found(bug.name, "", most)
 
 
+def test_failure(bug: Mutant) -> str:
+    """The tests that find a bug; empty if they pass with it, or fail without it."""
+    if _tests_pass(bug.tests):
+        with planted(bug):
+            return "" if _tests_pass(bug.tests) else bug.tests
+    return ""
+
+
+def _tests_pass(file: str) -> bool:
+    """Runs the unit tests of a file in this process. Raises RuntimeError if they can't be run."""
+    quiet = io.StringIO()
+    with redirect_stdout(quiet):
+        code = pytest.main(["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "no:randomly", file])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"{file}: {quiet.getvalue()[-2000:]}")
+    return code == pytest.ExitCode.OK
+
+
 def _hunt_alone(wanted: tuple[str, int]) -> Found:
     """Hunts one bug in a child process, whose alarm signal is free."""
     signal.signal(signal.SIGVTALRM, _hangs)
     bug = MUTANTS[wanted[0]]
     try:
+        if bug.tests:
+            return Found(bug.name, test_failure(bug), 1)
         return hunt(bug, wanted[1], _timed(failure_of_sale if bug.name in IN_SALES else failure))
     except StaleMutant as error:
         print(error, file=sys.stderr)

@@ -85,6 +85,11 @@ SETTLEMENT: tuple[Mutant, ...] = (
         ),
     ),
     mutant(
+        "old_copy_of_a_debt_counts",
+        "a copy of an older decision of payments counts",
+        (on_payment_event.note_owed, "if item.payments_version < state.owed_version:", "if False:"),
+    ),
+    mutant(
         "group_told_of_each_attempt",
         "each attempt at a sum counts as a new one",
         (on_payment_event.note_owed, "known != bool(message.amount_minor)", "True"),

@@ -15,6 +15,7 @@ from groupbuy.payments.v1.inbox_pb2 import OperatorCommand, PaymentInput, Provid
 from services.payments.domain.model import Call, Payment
 from services.payments.domain.provider_calls import idempotency_key
 from services.payments.domain.provider_life import NEVER_MS
+from tests.simulation.world.late_refunds import report_late_success
 from tests.simulation.world.world import World
 
 
@@ -28,13 +29,14 @@ def command(world: World, group: str, order: str, operator: str = "ann", **actio
     return made.request_id
 
 
-def _live(world: World) -> Iterator[tuple[str, str, Payment]]:
+def _live(world: World, *, forged: bool = False) -> Iterator[tuple[str, str, Payment]]:
+    """Payments that are not finished, with orders that have `forged` records or without them."""
     for plan in world.plan.groups:
         payments = world.payments_of(plan.group)
         if payments is None or payments.rules_version < 2:
             continue
         for order, payment in payments.orders.items():
-            if isinstance(payment, Payment) and (plan.group, order) not in world.auditor.forged:
+            if isinstance(payment, Payment) and (forged or (plan.group, order) not in world.auditor.forged):
                 yield plan.group, order, payment
 
 
@@ -59,6 +61,10 @@ def act(world: World, pick: int) -> None:
                 body.hold, body.refund = debt.hold, debt.refund
                 body.amount_minor = (debt.amount, max(debt.amount // 2, 1), debt.amount + 1)[pick // 2 % 3]
             command(world, group, order, mark_returned_outside=body)
+            refused = world.provider.last.get(order)
+            if refused is not None and refused[0].operation == pb.OPERATION_REFUND and pick & 0x200000:
+                # The transfer was made too early: the refund itself succeeds after all.
+                world.after(1 + pick % 100_000, lambda: report_late_success(world, *refused))
         case 2:
             command(world, group, order, approve_return=pb.ApproveReturn(hold=hold))
         case 3:
@@ -171,7 +177,7 @@ def _release(world: World, group: str, order: str) -> None:
 def repair(world: World) -> bool:
     """At the end: operators retry what no longer follows by itself. Returns whether there was anything."""
     found = False
-    for group, order, payment in _live(world):
+    for group, order, payment in _live(world, forged=True):
         for call in payment.calls.values():
             if call.retry_at_ms == NEVER_MS:
                 found = True

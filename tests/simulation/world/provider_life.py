@@ -21,6 +21,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
 
 from services.payments.domain.provider_calls import idempotency_key
 from tests.simulation.world import operators
+from tests.simulation.world.late_refunds import is_booked, report_late_success
 from tests.simulation.world.provider import Account
 from tests.simulation.world.world import World
 
@@ -29,16 +30,7 @@ HOUR_MS = 3_600_000
 
 def _accounts(world: World, wanted: Callable[[Account], bool]) -> list[Account]:
     """Accounts of groups under version 2, whose money the log knows."""
-    return [one for one in world.provider.accounts.values() if wanted(one) and _is_booked(world, one)]
-
-
-def _is_booked(world: World, account: Account) -> bool:
-    case = world.auditor.case(account.group)
-    if case is None or case.group_payments.rules_version < 2 or (account.group, account.order) in world.auditor.forged:
-        return False
-    payment = case.group_payments.payments.get(account.order)
-    hold = payment.holds.get(account.reference) if payment is not None else None
-    return hold is not None and (hold.captured, hold.refunded) == (account.captured, account.refunded)
+    return [one for one in world.provider.accounts.values() if wanted(one) and is_booked(world, one)]
 
 
 def _is_merchants(world: World, account: Account) -> bool:
@@ -94,10 +86,24 @@ def _come_back(world: World, account: Account, outcome: ProviderOutcome, pick: i
     account.refunded -= outcome.refunded.amount_minor
     news = ProviderOutcome(order=outcome.order, operation=outcome.operation, attempt=outcome.attempt)
     news.origin = OUTCOME_ORIGIN_NOTIFICATION
+    if pick & 0x100000 and _is_paid(world, account, outcome):
+        # Some providers report it so: the refund has failed.
+        world.coverage.count("fault", "paid refund declined")
+        news.declined.reason = "the bank returned it"
+        _tell(world, account, news, pick)
+        return
     news.refund_reversed.hold = account.reference
     news.refund_reversed.amount_minor = outcome.refunded.amount_minor
     news.refund_reversed.reason = "the bank returned it"
     _tell(world, account, news, pick)
+
+
+def _is_paid(world: World, account: Account, outcome: ProviderOutcome) -> bool:
+    """Whether payments know of the success of a refund, which was not declined before."""
+    payments = world.payments_of(account.group)
+    record = payments.orders.get(outcome.order) if payments is not None else None
+    paid = (record.paid or {}).get(outcome.attempt) if record is not None else None
+    return paid is not None and not paid.after_decline
 
 
 def _call_of(outcome: ProviderOutcome) -> ProviderCall:
@@ -111,26 +117,13 @@ def _succeed_late(world: World, pick: int) -> None:
         known = world.provider.results.get(idempotency_key(call))
         refused = known is not None and known.HasField("declined") and call.operation == pb.OPERATION_REFUND
         if refused and not call.refund:
-            world.after(1 + pick % 200_000, lambda: _report_late_success(world, call, group))
+            # Before the next attempt, or after it: then the money went back twice.
+            delay_ms = 1 + pick % (30_000_000 if pick & 1 else 200_000)
+            world.after(delay_ms, lambda: report_late_success(world, call, group))
             return True
         return False
 
     world.waiting.append(succeed)
-
-
-def _report_late_success(world: World, call: ProviderCall, group: str) -> None:
-    known = world.provider.results[idempotency_key(call)]
-    account = world.provider.accounts[call.hold]
-    if not known.HasField("declined") or not _is_booked(world, account) or call.amount_minor > account.refundable:
-        return
-    world.coverage.count("fault", "refused refund succeeded")
-    known.refunded.hold = account.reference
-    known.refunded.amount_minor = call.amount_minor
-    account.refunded += call.amount_minor
-    news = ProviderOutcome()
-    news.CopyFrom(known)
-    news.origin = OUTCOME_ORIGIN_NOTIFICATION
-    world.report(group, news)
 
 
 def _late_sale(world: World, pick: int) -> None:

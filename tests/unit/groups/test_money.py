@@ -246,6 +246,17 @@ def test_a_group_is_not_done_while_money_is_owed() -> None:
     assert group.state.is_done
 
 
+def test_a_copy_of_an_older_decision_of_payments_changes_nothing() -> None:
+    group = settling("a", "b").when(captured("a"), captured("b"))
+    group.when(owed("a", 300, version=7)).then("member_owed a 300").when(owed("a", 0, version=9)).then(
+        "member_owed a 0"
+    )
+    # Another process had decided the same and appends it late.
+    group.when(owed("a", 200, version=8)).then_nothing().when(owed("a", 0, version=9)).then_nothing()
+    assert group.state.is_done
+    group.when(owed("a", 100, version=12)).then("member_owed a 100")
+
+
 def test_a_released_order_that_is_owed_money_reopens_its_group() -> None:
     group = given(opens("a"), authorised("a")).when(tick(), at=WINDOW).when(released("a"))
     assert group.state.is_done

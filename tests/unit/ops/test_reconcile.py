@@ -262,14 +262,17 @@ def test_payouts_are_not_compared_where_the_log_has_none() -> None:
         ({("po_1", "CNY"): 60}, False, (0, 1)),
         ({("po_1", "CNY"): 40}, False, (1, 0)),
         ({}, False, (1, 0)),
+        ({("po_1", "CNY"): 50, ("po_2", "CNY"): 5}, True, (1, 0)),
     ],
 )
 def test_the_audit_compares_payouts(theirs: dict[tuple[str, str], int], settled: bool, found: tuple[int, int]) -> None:
     findings = Findings()
-    case = Case(GROUP, findings)
-    for value in given(*CHARGED, paid_out(50)).log:
-        case.group_payments.take(value, PaymentDecision.FromString(value), log_trimmed=False)
-    check_payouts([case], theirs, settled, findings)
+    cases = [Case(GROUP, findings) for _ in range(2)]
+    # A payout has shares of several orders.
+    for case, share in zip(cases, (30, 20), strict=True):
+        for value in given(*CHARGED, paid_out(share)).log:
+            case.group_payments.take(value, PaymentDecision.FromString(value), log_trimmed=False)
+    check_payouts(cases, theirs, settled, findings)
     assert (len(findings.violations), len(findings.pending)) == found
 
 

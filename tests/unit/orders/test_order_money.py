@@ -98,6 +98,16 @@ def test_what_is_owed_is_shown_with_its_reason_until_it_is_returned() -> None:
     assert money(scenario) == (100, 0, 0)
 
 
+def test_money_that_went_back_twice_is_not_kept_and_no_refund_of_the_charge() -> None:
+    transfer = MarkReturnedOutside(amount_minor=40, reference="transfer")
+    scenario = s.current(*SALE, s.settle(60), s.declined(REFUND), s.operator("c1", mark_returned_outside=transfer))
+    assert money(scenario) == (100, 60, 0)
+    scenario.when(s.refunded(40))
+    assert (money(scenario), shown(scenario).refunded_minor) == ((100, 20, 0), 0)
+    scenario.when(s.reversed_refund(40))
+    assert (money(scenario), shown(scenario).refunded_minor) == ((100, 60, 0), 0)
+
+
 @pytest.mark.parametrize(
     ("ends", "state", "disputed", "kept"),
     [

@@ -61,6 +61,31 @@ def test_a_call_that_is_given_up_ends_as_if_it_were_declined() -> None:
     scenario.then("OperatorActed give_up_call", "HoldLapsed h1 100")
 
 
+def test_a_hold_request_that_is_given_up_is_an_alarm_and_its_money_goes_back_once_it_is_reported() -> None:
+    give_up = s.operator("c1", give_up_call=pb.GiveUpCall(operation=AUTHORISE, attempt=1))
+    scenario = s.current(s.reserved(), s.retry_later(AUTHORISE)).when(give_up)
+    scenario.then("OperatorActed give_up_call", "SuspenseRecorded  0 CNY", "HoldDeclined")
+    scenario.when(s.authorised()).then("SuspenseRecorded h1 100 CNY")
+    scenario.when(s.tick(), after_ms=SUSPENSE_MS).then("VoidRequested void:1 h1 100")
+
+
+def test_a_hold_request_that_is_given_up_can_not_be_confirmed_any_more() -> None:
+    give_up = s.operator("c1", give_up_call=pb.GiveUpCall(operation=AUTHORISE, attempt=1))
+    scenario = s.current(s.reserved(), s.action_required()).when(give_up)
+    scenario.then("OperatorActed give_up_call", "SuspenseRecorded h1 0 CNY", "VoidRequested void:1 h1", "HoldDeclined")
+    scenario.when(s.voided()).then("Voided h1 0")
+    released = s.current(s.reserved(), s.action_required(), s.release()).when(give_up)
+    released.then("OperatorActed give_up_call", "SuspenseRecorded h1 0 CNY", "HoldDeclined")
+    released.when(s.voided()).then("Voided h1 0", "PaymentReleased")
+
+
+def test_a_renewal_that_is_given_up_fails_the_member() -> None:
+    give_up = s.operator("c1", give_up_call=pb.GiveUpCall(operation=AUTHORISE, attempt=2))
+    scenario = s.current(*HELD, s.hold_gone(AUTHORISE), s.settle(), s.retry_later(AUTHORISE, 2)).when(give_up)
+    scenario.then("OperatorActed give_up_call", "SuspenseRecorded  0 CNY", "CaptureDeclined")
+    scenario.when(s.authorised("h2", 60, attempt=2)).then("SuspenseRecorded h2 60 CNY")
+
+
 def test_a_refund_that_is_given_up_stays_owed_with_an_alarm() -> None:
     scenario = s.current(*OWED[:-1]).when(s.operator("c1", give_up_call=pb.GiveUpCall(operation=REFUND, attempt=1)))
     scenario.then("OperatorActed give_up_call", "RefundDeclined 100", "MoneyOwed 100", "MoneyOwed 100 alarm")

@@ -94,6 +94,22 @@ def test_a_reversal_before_the_success_is_known_leaves_the_money_owed() -> None:
     assert owed(scenario) == 100
 
 
+def test_a_refund_that_is_reported_as_declined_after_its_success_came_back() -> None:
+    scenario = s.current(*CHARGED, s.refund("r1", 60), s.refunded(60))
+    scenario.when(s.declined(REFUND)).then("RefundReversed h1 60", "MoneyOwed 60 r1")
+    assert owed(scenario) == 60
+    scenario.when(s.declined(REFUND)).then_nothing()
+    released = s.current(*SALE_TAKEN, s.release(), s.refunded(100))
+    released.when(s.declined(REFUND)).then("RefundReversed h1 100", "MoneyOwed 100")
+
+
+def test_an_old_report_of_a_decline_does_not_take_back_a_later_success() -> None:
+    scenario = s.current(*CHARGED, s.refund("r1", 60), s.declined(REFUND), s.refunded(60))
+    scenario.then("Refunded h1 60 r1").when(s.declined(REFUND)).then_nothing()
+    # Under rules version 1 a success is final.
+    s.given(*CHARGED, s.refund("r1", 60), s.refunded(60)).when(s.declined(REFUND)).then_nothing()
+
+
 def test_what_is_owed_grows_with_a_release_and_is_returned_at_once() -> None:
     scenario = s.current(*SALE_TAKEN, s.settle(60), s.declined(REFUND))
     scenario.when(s.release()).then("VoidRequested noted", "MoneyOwed 100", "RefundRequested refund:2 h1 100")
@@ -148,6 +164,15 @@ def test_a_refund_that_comes_back_is_not_due_if_the_customer_has_the_money_by_a_
     scenario.when(s.dispute(DISPUTE_STATE_LOST, withdrawn=100)).then("DisputeLost h1 100")
     scenario.when(s.reversed_refund(100)).then("RefundReversed h1 100")
     assert owed(scenario) == 0
+
+
+def test_a_lost_dispute_first_covers_what_may_not_be_kept_and_the_rest_of_the_charge_can_be_refunded() -> None:
+    taken_above = [s.reserved(), s.authorised(), s.settle(), s.captured(amount=100)]
+    scenario = s.current(*taken_above).when(s.tick(), after_ms=SUSPENSE_MS).then("RefundRequested refund:1 h1 40")
+    scenario.when(s.refunded(40)).when(s.dispute(withdrawn=50)).when(s.dispute(DISPUTE_STATE_LOST, withdrawn=50))
+    scenario.when(s.reversed_refund(40)).then("RefundReversed h1 40")
+    # 50 of 100 went back: 40 that were taken above the charge of 60, and 10 of the charge.
+    scenario.when(s.refund("r1")).then("RefundRequested refund:2 h1 50 r1")
 
 
 def test_an_inquiry_leaves_refunds_possible_and_evidence_has_a_date() -> None:

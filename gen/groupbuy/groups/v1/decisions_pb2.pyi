@@ -993,6 +993,7 @@ class MemberOwed(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    PAYMENTS_VERSION_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     hold: _builtins.str
@@ -1001,6 +1002,8 @@ class MemberOwed(_message.Message):
     """Id of the refund; empty for a return of funds that no refund request caused."""
     amount_minor: _builtins.int
     """Amount in minor units, when it became owed; 0: it is not owed any more."""
+    payments_version: _builtins.int
+    """Version of the decision of payments that says so. Later copies of earlier decisions change nothing."""
     def __init__(
         self,
         *,
@@ -1008,10 +1011,11 @@ class MemberOwed(_message.Message):
         hold: _builtins.str = ...,
         refund: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
+        payments_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "order", b"order", "refund", b"refund"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold", "order", b"order", "payments_version", b"payments_version", "refund", b"refund"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -785,6 +785,7 @@ class Refunded(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    EXCESS_MINOR_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     hold: _builtins.str
@@ -797,6 +798,11 @@ class Refunded(_message.Message):
     """Id of the refund; empty for a return of funds that no refund request caused."""
     attempt: _builtins.int
     """Attempt that succeeded; 0 under rules version 1."""
+    excess_minor: _builtins.int
+    """The part of the amount that was not due any more, in minor units: it had reached the customer before, by another
+    attempt or by other means. The merchant lost it: an alarm, until it comes back or an adjustment of the ledger
+    explains it.
+    """
     def __init__(
         self,
         *,
@@ -806,10 +812,11 @@ class Refunded(_message.Message):
         currency: _builtins.str = ...,
         refund: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        excess_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "hold", b"hold", "order", b"order", "refund", b"refund"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "excess_minor", b"excess_minor", "hold", b"hold", "order", b"order", "refund", b"refund"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1120,6 +1127,7 @@ class RefundReversed(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
+    EXCESS_MINOR_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     hold: _builtins.str
@@ -1136,6 +1144,8 @@ class RefundReversed(_message.Message):
     """The provider's reason."""
     reference: _builtins.str
     """The provider's reference of a refund that a person made; then there is no attempt."""
+    excess_minor: _builtins.int
+    """The part of the amount that had gone back to the customer twice, in minor units. It is not due again."""
     def __init__(
         self,
         *,
@@ -1147,10 +1157,11 @@ class RefundReversed(_message.Message):
         attempt: _builtins.int = ...,
         reason: _builtins.str = ...,
         reference: _builtins.str = ...,
+        excess_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "hold", b"hold", "order", b"order", "reason", b"reason", "reference", b"reference", "refund", b"refund"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "attempt", b"attempt", "currency", b"currency", "excess_minor", b"excess_minor", "hold", b"hold", "order", b"order", "reason", b"reason", "reference", b"reference", "refund", b"refund"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

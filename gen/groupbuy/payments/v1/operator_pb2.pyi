@@ -42,6 +42,8 @@ class _IssueKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IssueKind.V
     """A dispute is open."""
     ISSUE_KIND_ADJUSTMENT: _IssueKind.ValueType  # 5
     """An adjustment of the ledger waits for its approval."""
+    ISSUE_KIND_RETURNED_TWICE: _IssueKind.ValueType  # 6
+    """Money went back to a customer twice. An adjustment of the ledger about its hold explains it."""
 
 class IssueKind(_IssueKind, metaclass=_IssueKindEnumTypeWrapper):
     """Kind of an issue."""
@@ -58,6 +60,8 @@ ISSUE_KIND_DISPUTE: IssueKind.ValueType  # 4
 """A dispute is open."""
 ISSUE_KIND_ADJUSTMENT: IssueKind.ValueType  # 5
 """An adjustment of the ledger waits for its approval."""
+ISSUE_KIND_RETURNED_TWICE: IssueKind.ValueType  # 6
+"""Money went back to a customer twice. An adjustment of the ledger about its hold explains it."""
 Global___IssueKind: _TypeAlias = IssueKind  # noqa: Y015
 
 @_typing.final
