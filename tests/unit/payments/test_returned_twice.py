@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from services.payments.api.mapping import payment_of
 from services.payments.domain.issues import IssueKind, issues_of
@@ -18,7 +19,7 @@ SALE = [s.reserved(method="wallet_ok"), s.sold()]
 CHARGED = [s.reserved(), s.authorised(), s.settle(), s.captured()]
 
 
-def outside(amount: int, refund: str = "") -> s.PaymentInput:
+def outside(amount: int, refund: str = "") -> PaymentInput:
     body = pb.MarkReturnedOutside(amount_minor=amount, reference="transfer", refund=refund)
     return s.operator(f"transfer of {amount}", mark_returned_outside=body)
 
