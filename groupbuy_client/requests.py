@@ -72,6 +72,8 @@ class CreateCampaign(TypedDict, total=False):
     leader_discount_minor: int
     seats_per_customer: int
     max_quantity: int
+    #: The price of the others when captures of a completed group fail; KEEP_PRICE by default.
+    failed_capture_policy: campaigns_pb2.FailedCapturePolicy.ValueType
     request_id: str
 
 

@@ -124,7 +124,7 @@ class StoryChannel(Channel):
         shown = list(lines(anonymous(self._entries), self.order))
         summary, _ = summarise(self._case, Scope(False, True, False))
         left_out = max(0, len(shown) - MAX_LINES)
-        self.set_part("state", self._state())
+        self.set_part("state", self._state(summary))
         self.set_part("waiting", fragment(_MACROS, "waiting", self._waiting(summary), now_ms()))
         self.set_part("money", fragment(_MACROS, "money", self._money(summary)))
         self.set_part("left-out", fragment(_MACROS, "left_out", left_out, self.command))
@@ -148,7 +148,7 @@ class StoryChannel(Channel):
         product = terms.product if terms is not None else "unknown product"
         return product if self.order is None else f"Payment {short(self.order)} · {product}"
 
-    def _state(self) -> str:
+    def _state(self, summary: Summary) -> str:
         group = self._case.group
         state = "settled" if group.settled else GroupState(group.state).name.lower()
         view = None
@@ -160,7 +160,7 @@ class StoryChannel(Channel):
             )
         payment = self._case.group_payments.payments.get(self.order) if self.order else None
         status = status_of(payment).replace("_", " ").lower() if payment is not None else ""
-        return fragment(_MACROS, "state", group, state, view, status, self.order or "")
+        return fragment(_MACROS, "state", group, state, view, status, self.order or "", summary.kept_price_minor)
 
     def _money(self, summary: Summary) -> list[tuple[str, int, int, int, int, int]]:
         """Currency, held, captured, released, refunded and owed."""

@@ -12,7 +12,7 @@ from chassis.telemetry.metrics import metrics_of_watch as names
 from chassis.telemetry.metrics.metric_families import family
 from eventlog.runtime.wall_clock import wall_clock_ms
 from ops.audit.findings import Invariant
-from ops.watch.folding.totals import Totals, first_ms, older
+from ops.watch.folding.totals import KeptPrice, Totals, first_ms, older
 from ops.watch.lag import OPTIONAL, READERS
 from ops.watch.view import View
 
@@ -87,6 +87,10 @@ def _outcomes(totals: Totals) -> Iterator[Family]:
         flows["lapsed", currency] = money.lapsed
         flows["refunded", currency] = money.refunded
     yield family(names.MONEY, flows)
+    kept = totals.kept_prices_by_currency()
+    kept_prices = {(currency,): kept.get(currency, KeptPrice()) for currency in sorted({*totals.money, *kept})}
+    yield family(names.KEPT_PRICE_GROUPS, {labels: one.groups for labels, one in kept_prices.items()})
+    yield family(names.KEPT_PRICE_COST, {labels: one.cost_minor for labels, one in kept_prices.items()})
 
 
 def _open_work(totals: Totals, now_ms: int) -> Iterator[Family]:

@@ -122,6 +122,13 @@ def figures(totals: Totals, compared: Iterable[Compared], now_ms: int) -> dict[s
             }
             for currency, money in sorted(totals.money.items())
         },
+        "kept_prices": {
+            campaign: {
+                currency: {"groups": one.groups, "cost_minor": one.cost_minor}
+                for currency, one in sorted(by_currency.items())
+            }
+            for campaign, by_currency in sorted(totals.kept_prices.items())
+        },
         "open_holds": sum(count for minutes in totals.holds.values() for count, _ in minutes.values()),
         "unsettled_groups": sum(count for count, _ in totals.unsettled.values()),
         "oldest_unsettled_seconds": 0 if oldest is None else max(0, (now_ms - oldest) // 1000),

@@ -60,6 +60,22 @@ MONEY = Metric(
     "Money that was moved, exact up to 9·10¹⁵ minor units.",
     Source.WATCH,
 )
+KEPT_PRICE_GROUPS = Metric(
+    "groupbuy_kept_price_groups_total",
+    Kind.COUNTER,
+    "groups",
+    ("currency",),
+    "Settled groups whose price stayed below that of their charged members, because captures failed.",
+    Source.WATCH,
+)
+KEPT_PRICE_COST = Metric(
+    "groupbuy_kept_price_cost_minor_total",
+    Kind.COUNTER,
+    "minor units",
+    ("currency",),
+    "Their cost to the merchants. `groupbuy-ops watch --once --json` has it by campaign.",
+    Source.WATCH,
+)
 OPEN_HOLDS = Metric(
     "groupbuy_open_holds",
     Kind.GAUGE,

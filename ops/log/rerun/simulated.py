@@ -64,6 +64,9 @@ class Outcome:
     #: Of one group: its terms, and the price of a piece at its completion.
     terms: Terms | None = field(default=None, compare=False)
     unit_price_minor: int = field(default=0, compare=False)
+    #: Of one group: the members that it completed with, and their pieces.
+    members: int = field(default=0, compare=False)
+    members_pieces: int = field(default=0, compare=False)
 
     def count(self, event: g.GroupEvent, currency: str, quantities: Mapping[str, int]) -> None:
         """Counts one event of a group. `quantities`: the pieces of each seat, by order."""
@@ -73,7 +76,10 @@ class Outcome:
             with suppress(UnknownRules):
                 self.terms = terms_of(event.opened.terms.SerializeToString())
         elif body == "completed":
+            orders = event.completed.orders
             self.unit_price_minor = event.completed.unit_price_minor
+            self.members = len(orders)
+            self.members_pieces = sum(quantities.get(order, 0) for order in orders)
         elif body == "settled" and event.settled.declined and self.terms is not None:
             charged = event.settled.settled
             cost = kept_price_cost(self.terms, self.unit_price_minor, charged, self.pieces)

@@ -6,7 +6,6 @@ Writes nothing. simulated.py has the assumptions about shoppers and payments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -15,60 +14,22 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, ClosePolicy, Tier
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.inventory.v1.decisions_pb2 import StockDecision
-from rich.table import Table
 
 from ops.audit.findings import Findings
 from ops.audit.stock.folds import InMemoryFolds
 from ops.broker.connection import at_broker
 from ops.errors import cannot_run
 from ops.log.reader import Reader, skips
+from ops.log.rerun.compared import Compared, figures, show
 from ops.log.rerun.sale import UNKNOWN_TOTAL, Sale
-from ops.log.rerun.simulated import Actual, Change, Outcome, Simulated
-from ops.terminal.amounts import amount
+from ops.log.rerun.simulated import Actual, Change, Simulated
 from ops.terminal.output import Json, Output
 from ops.where import Kafka, broker
 from services.groups.domain.terms import RULES_VERSIONS, SUPPLY_RULES_VERSION, problems
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, STOCK_LOG
 
-_ROWS = (
-    ("groups opened", "opened"),
-    ("groups completed", "completed"),
-    ("groups expired", "expired"),
-    ("groups cancelled", "cancelled"),
-    ("orders refused", "refused"),
-    ("members charged", "settled"),
-    ("captures declined", "declined"),
-    ("members released", "released"),
-)
-#: Rows of a simulation with stock items and allowances.
-_PIECE_ROWS = (("pieces charged", "pieces"), ("refused: sold out", "sold_out"), ("refused: limit", "over_limit"))
 #: The stock item of `--stock`.
 STOCK = "what-if"
-
-
-@dataclass(slots=True)
-class Compared:
-    """Actual and simulated outcomes."""
-
-    was: Outcome = field(default_factory=Outcome)
-    would_be: Outcome = field(default_factory=Outcome)
-    groups: int = 0
-    #: Groups with another final state or another captured sum.
-    different: int = 0
-    #: Orders that are assumed to pay.
-    assumed: int = 0
-    #: Groups whose first input is no longer in the inbox.
-    left_out: int = 0
-    #: Pieces that nobody would have bought; None without stock items.
-    free: int | None = None
-
-    def compare(self, actual: Actual, simulated: Simulated) -> None:
-        """Adds one group."""
-        self.groups += 1
-        self.different += simulated.outcome != actual.outcome
-        self.assumed += simulated.assumed
-        self.was.add(actual.outcome)
-        self.would_be.add(simulated.outcome)
 
 
 class WhatIf:
@@ -194,12 +155,19 @@ def what_if(
         int | None, typer.Option(min=0, help="Pieces of one customer over all groups of a campaign; 0: no limit.")
     ] = None,
     rules_version: Annotated[int, typer.Option(min=0, help="Version of the rules; 0: that of each campaign.")] = 0,
+    failed_captures: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of captures that fail, such as 0.02: adds the expected cost."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Replays the groups with changed terms or rules and compares the outcomes.
 
     Orders and cancellations keep their times. With --stock, with --limit, or if there are stock items, all groups are
     decided in one sequence, because they share pieces: all inputs are in memory then. The last line is one JSON object.
+
+    The price of a completed group stays when captures fail, at the merchant's cost. With --failed-captures, the last
+    rows are the cost to expect if each capture of the completed groups fails with that chance.
 
     Reads the groups' inbox and decision log, and the decision log of the stock items.
 
@@ -239,33 +207,25 @@ def what_if(
         seen.add(_id(offer.name))
         return change(offer)
 
-    compared = at_broker(address, lambda: _compare(address, noted, stock, shared=stock is not None or bool(limit)))
+    shared = stock is not None or bool(limit)
+    found = Compared(failed_captures=failed_captures)
+    compared = at_broker(address, lambda: _compare(address, noted, stock, found, shared=shared))
     if campaign and _id(campaign) not in seen and not compared.left_out:
         raise cannot_run(f"campaign not found: the topics at {address} have no group of campaigns/{_id(campaign)}")
     if not compared.groups:
         out.note("no groups in the inbox")
-    _print(out, compared)
-    figures = {
-        "groups": compared.groups,
-        "different": compared.different,
-        "assumed_to_pay": compared.assumed,
-        "left_out": compared.left_out,
-        "was": _figures(compared.was),
-        "would_be": _figures(compared.would_be),
-    }
-    if compared.free is not None:
-        figures["free"] = compared.free
-    out.figures(figures)
+    show(out, compared)
+    out.figures(figures(compared))
 
 
-async def _compare(kafka: str, change: Change, stock: int | None, *, shared: bool) -> Compared:
-    """Simulates one partition at a time, so that only its inbox is in memory; with stock items, all at once."""
+async def _compare(kafka: str, change: Change, stock: int | None, whole: Compared, *, shared: bool) -> Compared:
+    """Simulates one partition at a time, so that only its inbox is in memory; with stock items, all at once. Adds to
+    `whole`, and returns it."""
     totals = await _totals(kafka)
     if shared or totals:
-        return await _compare_sale(kafka, change, totals if stock is None else totals | {STOCK: stock})
+        return await _compare_sale(kafka, change, totals if stock is None else totals | {STOCK: stock}, whole)
     async with Reader(kafka, [GROUP_INBOX.name]) as reader:
         partitions = reader.partitions(GROUP_INBOX.name)
-    whole = Compared()
     skipped = await skips(kafka)
     for partition in range(partitions):
         played = WhatIf(change)
@@ -292,9 +252,8 @@ async def _totals(kafka: str) -> dict[str, int]:
     return {key: fold.books.total for key, fold in folds.stocks.items() if fold.books.created}
 
 
-async def _compare_sale(kafka: str, change: Change, totals: Mapping[str, int]) -> Compared:
+async def _compare_sale(kafka: str, change: Change, totals: Mapping[str, int], found: Compared) -> Compared:
     """Simulates all groups in one sequence."""
-    found = Compared()
     sale = Sale(change, lambda key: totals.get(key, UNKNOWN_TOTAL))
     played: dict[int, WhatIf] = {}
 
@@ -313,40 +272,3 @@ async def _compare_sale(kafka: str, change: Change, totals: Mapping[str, int]) -
         found.compare(actual[key], simulated)
     found.free = sale.inventory.free
     return found
-
-
-def _rows(compared: Compared) -> tuple[tuple[str, str], ...]:
-    return _ROWS if compared.free is None else _ROWS + _PIECE_ROWS
-
-
-def _figures(outcome: Outcome) -> dict[str, Any]:
-    figures: dict[str, Any] = {name: getattr(outcome, name) for _, name in _ROWS + _PIECE_ROWS}
-    sums = {"captured_minor": outcome.captured, "kept_price_cost_minor": outcome.kept_price_cost}
-    return figures | {name: dict(sorted(amounts.items())) for name, amounts in sums.items()}
-
-
-def _print(out: Output, compared: Compared) -> None:
-    table = Table(title=f"What if, over {compared.groups:,} groups", title_justify="left")
-    for column in ("", "was", "would be", "difference"):
-        table.add_column(column, justify="right" if column else "left")
-    was, would_be = compared.was, compared.would_be
-    for title, name in _rows(compared):
-        before, after = getattr(was, name), getattr(would_be, name)
-        table.add_row(title, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "")
-    sums = (
-        ("captured", was.captured, would_be.captured),
-        ("cost of declined captures", was.kept_price_cost, would_be.kept_price_cost),
-    )
-    for title, of_was, of_would_be in sums:
-        for currency in sorted({*of_was, *of_would_be}):
-            before, after = of_was[currency], of_would_be[currency]
-            difference = ("+" if after > before else "") + amount(after - before, currency) if after != before else ""
-            table.add_row(f"{title}, {currency}", amount(before, currency), amount(after, currency), difference)
-    out.show(table)
-    out.line(f"{compared.different:,} groups would have had a different outcome.")
-    if compared.free is not None:
-        out.line(f"{compared.free:,} pieces would have stayed free.")
-    if compared.assumed:
-        out.line(f"{compared.assumed:,} refused orders get a seat and are assumed to pay.")
-    if compared.left_out:
-        out.line(f"{compared.left_out:,} groups are omitted: their first inputs are gone.")

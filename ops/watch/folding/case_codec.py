@@ -17,7 +17,7 @@ from ops.watch.folding.summary import Summary
 
 #: Identifies the rows of a state directory. Change it with every change of the rows' meaning: the logs are then folded
 #: again.
-STAMP = "watch-3"
+STAMP = "watch-4"
 
 
 class _Row(Struct, array_like=True):

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from ops.audit.across import AcrossLogs, Scope
 from ops.audit.cases import Case
 from ops.audit.findings import Findings, Violation
+from ops.audit.group.kept_price import kept_price_cost
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
 from ops.audit.money.holds import Payment
@@ -132,6 +133,11 @@ class Summary(Struct, array_like=True):
     held: int = 0
     charged: int = 0
     at_ms: int = 0
+    #: What the merchant bears because captures failed and the price stayed, in minor units; 0: nothing.
+    kept_price_minor: int = 0
+    #: Its campaign and currency, if it has such a cost.
+    campaign: str = ""
+    currency: str = ""
 
     @property
     def open(self) -> bool:
@@ -156,6 +162,10 @@ def summarise(case: Case, scope: Scope) -> tuple[Summary, list[Violation]]:
     if group.supply is not None and group.terms is not None and group.terms.stock and not case.trimmed:
         found.stock, found.held, found.charged = group.terms.stock, group.supply.held, group.supply.sold
         found.at_ms = group.chain.time_ms
+    cost_minor = kept_price_cost(group)
+    if cost_minor and group.terms is not None:
+        found.kept_price_minor = cost_minor
+        found.campaign, found.currency = group.terms.campaign, group.terms.currency
     if found.pending and not case.trimmed:
         found.items.extend(_items(case))
         found.unsettled_since_ms = _unsettled_since(case)

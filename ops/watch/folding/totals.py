@@ -31,6 +31,18 @@ AGES: dict[str, int] = {"0": 0, "1h": 3_600_000, "1d": 86_400_000, "5d": 5 * 86_
 Minutes = dict[int, list[int]]
 
 
+class KeptPrice(Struct, array_like=True, gc=False):
+    """Groups whose price stayed though captures failed, and what their merchant bears for it."""
+
+    groups: int = 0
+    cost_minor: int = 0
+
+    def add(self, groups: int, cost_minor: int) -> None:
+        """Adds groups and their cost. Both are negative to remove a group."""
+        self.groups += groups
+        self.cost_minor += cost_minor
+
+
 class Totals(Struct, array_like=True):
     """The sums of one worker, or of all."""
 
@@ -63,6 +75,8 @@ class Totals(Struct, array_like=True):
     trimmed: list[str] = field(default_factory=list)
     #: By stock item.
     pieces: dict[str, Pieces] = field(default_factory=dict)
+    #: By campaign and currency, which an edit of the campaign may change.
+    kept_prices: dict[str, dict[str, KeptPrice]] = field(default_factory=dict)
 
     def add(self, summary: Summary, sign: int = 1) -> None:
         """Adds the summary of a group or, with -1, removes it."""
@@ -88,6 +102,11 @@ class Totals(Struct, array_like=True):
             pieces.held += sign * summary.held
             pieces.charged += sign * summary.charged
             pieces.at_ms = max(pieces.at_ms, summary.at_ms)
+        if summary.kept_price_minor:
+            self._kept_price(summary.campaign, summary.currency).add(sign, sign * summary.kept_price_minor)
+
+    def _kept_price(self, campaign: str, currency: str) -> KeptPrice:
+        return self.kept_prices.setdefault(campaign, {}).setdefault(currency, KeptPrice())
 
     def note(self, violation: Violation) -> None:
         """Keeps the text of a violation."""
@@ -120,6 +139,9 @@ class Totals(Struct, array_like=True):
         _merge(self.unsettled, other.unsettled)
         for stock, pieces in other.pieces.items():
             self.pieces.setdefault(stock, Pieces()).add(pieces)
+        for campaign, by_currency in other.kept_prices.items():
+            for currency, one in by_currency.items():
+                self._kept_price(campaign, currency).add(one.groups, one.cost_minor)
         for invariant, text in other.first.items():
             self.first.setdefault(invariant, text)
         self.texts = [*self.texts, *other.texts][-MAX_TEXTS:]
@@ -142,6 +164,14 @@ class Totals(Struct, array_like=True):
         for stock, pieces in sorted(self.pieces.items()):
             if not pieces.equal and now_ms - pieces.at_ms > QUIET_MS:
                 yield stock, pieces
+
+    def kept_prices_by_currency(self) -> dict[str, KeptPrice]:
+        """The kept prices of all campaigns."""
+        found: dict[str, KeptPrice] = {}
+        for by_currency in self.kept_prices.values():
+            for currency, one in by_currency.items():
+                found.setdefault(currency, KeptPrice()).add(one.groups, one.cost_minor)
+        return found
 
     def unbalanced(self) -> Iterator[tuple[str, int, int]]:
         """Currency, charges and captures of the groups without pending work, where they differ."""

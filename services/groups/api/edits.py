@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import sha256
 
-from groupbuy.groups.v1.campaigns_pb2 import Campaign, UpdateCampaignRequest
+from groupbuy.groups.v1.campaigns_pb2 import FAILED_CAPTURE_POLICY_KEEP_PRICE, Campaign, UpdateCampaignRequest
 
 from chassis.rpc.errors import ApiError
 from chassis.rpc.field_mask import edited_fields
@@ -54,8 +54,9 @@ def _rules_version(campaign: Campaign) -> int:
 
 
 def with_etag(stored: Campaign) -> Campaign:
-    """A campaign for the API: with its etag, which is not stored."""
+    """A campaign for the API: with its etag, which is not stored, and the default of the policy for failed captures."""
     campaign = _without(stored)
+    campaign.failed_capture_policy = campaign.failed_capture_policy or FAILED_CAPTURE_POLICY_KEEP_PRICE
     campaign.etag = etag(stored)
     return campaign
 

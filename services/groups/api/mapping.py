@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.groups.v1 import decisions_pb2
+from groupbuy.groups.v1.campaigns_pb2 import FAILED_CAPTURE_POLICY_KEEP_PRICE
 from groupbuy.groups.v1.groups_pb2 import (
     GROUP_STATE_CANCELLED,
     GROUP_STATE_COMPLETED,
@@ -81,9 +82,11 @@ def _kept_price_cost(state: State, terms: Terms) -> int:
 
 
 def _terms(terms: Terms) -> decisions_pb2.Terms:
-    """The frozen terms, with the resource name of their campaign: the log has its id."""
+    """The frozen terms, with the resource name of their campaign, of which the log has the id, and the default of the
+    policy for failed captures."""
     message = decisions_pb2.Terms.FromString(terms.raw)
     message.campaign = f"campaigns/{terms.campaign}"
+    message.failed_capture_policy = message.failed_capture_policy or FAILED_CAPTURE_POLICY_KEEP_PRICE
     return message
 
 

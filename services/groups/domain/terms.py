@@ -149,7 +149,8 @@ def needs_supply_rules(campaign: Campaign) -> bool:
 def freeze(campaign: Campaign, solo: bool) -> decisions_pb2.Terms:
     """The terms for GroupOpened, with defaults filled in. The campaign has to be valid.
 
-    A solo purchase is a group with a capacity of one at the solo price, without tiers.
+    A solo purchase is a group with a capacity of one at the solo price, without tiers. The policy for failed captures
+    is left out: these rules keep the price, and builds that do not know the field freeze the same bytes.
     """
     rules_version = campaign.rules_version or DEFAULT_RULES_VERSION
     if rules_version not in RULES_VERSIONS:
@@ -221,6 +222,9 @@ def _ranges(campaign: Campaign) -> Iterator[Problem]:
             yield Problem(name, INVALID_FIELDS, f"must lie between {minimum} and {maximum}")
     if campaign.close_policy not in campaigns_pb2.ClosePolicy.values():
         yield Problem("close_policy", INVALID_FIELDS, f"{campaign.close_policy} is not a close policy")
+    if campaign.failed_capture_policy not in campaigns_pb2.FailedCapturePolicy.values():
+        policy = campaign.failed_capture_policy
+        yield Problem("failed_capture_policy", INVALID_FIELDS, f"{policy} is not a policy; the only one is KEEP_PRICE")
 
 
 def _ladder(campaign: Campaign) -> Iterator[Problem]:

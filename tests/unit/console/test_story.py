@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 from google.protobuf.message import Message
 from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from groupbuy.payments.v1 import decisions_pb2 as p
 
+from console.live.ladder import ladder_of
 from console.pages.story_lines import provider_calls, story_lines
 from console.web.templates import fragment
 from ops.log.history import Entry, lines
@@ -94,3 +96,12 @@ def test_a_line_escapes_what_others_wrote() -> None:
     (one,) = story_lines(lines([entry(GROUP_LOG.name, 1, g.GroupDecision(version=1, events=[cancelled]))]))
     html = fragment("story_macros.html", "line", one, KEY.format(1))
     assert "<img" not in html and "&lt;img" in html
+
+
+@pytest.mark.parametrize(("cost", "shown"), [(0, False), (1_200, True)])
+def test_a_group_shows_the_cost_of_a_kept_price(cost: int, shown: bool) -> None:
+    terms = SimpleNamespace(campaign="mug", currency="CNY", capacity=3)
+    group = SimpleNamespace(key=KEY.format(1), terms=terms, members=("a", "b"), confirmed={}, taken=2, deadline_ms=0)
+    view = ladder_of([(2, 8_900), (3, 7_900)], 9_900, 3, 2, 2)
+    html = fragment("story_macros.html", "state", group, "settled", view, "", "", cost)
+    assert ("the merchant bears ¥12.00" in html) is shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from groupbuy.groups.v1.campaigns_pb2 import FAILED_CAPTURE_POLICY_KEEP_PRICE
 from groupbuy.payments.v1.decisions_pb2 import Captured, PaymentEvent
 
 from services.groups.api.mapping import group_message
@@ -228,6 +229,7 @@ def test_the_merchant_bears_the_price_that_stays_when_captures_fail(declined_ord
         group.when(capture_declined(order) if order in declined_orders else captured(order))
     shown = group_message(group.decided, group.state.frozen)
     assert (shown.kept_price_cost_minor, shown.declined_members) == (cost, len(declined_orders))
+    assert shown.terms.failed_capture_policy == FAILED_CAPTURE_POLICY_KEEP_PRICE
     # Nobody pays more than the price of the completion.
     assert (shown.unit_price_minor, group.state.captured_minor) == (800, 800 * (3 - len(declined_orders)))
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from groupbuy.errors.v1.errors_pb2 import ErrorReason
-from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_AT_DEADLINE, CLOSE_POLICY_WHEN_FULL, Tier
+from groupbuy.groups.v1.campaigns_pb2 import (
+    CLOSE_POLICY_AT_DEADLINE,
+    CLOSE_POLICY_WHEN_FULL,
+    FAILED_CAPTURE_POLICY_KEEP_PRICE,
+    Tier,
+)
 
 from services.groups.domain.pricing import capture_amount, hold_amount, tier_at
 from services.groups.domain.terms import (
@@ -48,6 +53,7 @@ def found(**changes: Any) -> list[tuple[str, str]]:
         {"leader_discount_minor": 799},
         {"seats_per_customer": 100, "max_quantity": 10_000},
         {"close_policy": CLOSE_POLICY_AT_DEADLINE},
+        {"failed_capture_policy": FAILED_CAPTURE_POLICY_KEEP_PRICE},
         {"solo_price_minor": 10**12, "max_quantity": 4_611},
     ],
 )
@@ -86,6 +92,7 @@ def test_valid_terms_have_no_problems(changes: dict[str, Any]) -> None:
         ({"solo_price_minor": 0}, "solo_price_minor", INVALID_FIELDS),
         ({"solo_price_minor": 10**12 + 1}, "solo_price_minor", INVALID_FIELDS),
         ({"close_policy": 7}, "close_policy", INVALID_FIELDS),
+        ({"failed_capture_policy": 2}, "failed_capture_policy", INVALID_FIELDS),
         ({"rules_version": -1}, "rules_version", INVALID_FIELDS),
         ({"window": duration(6 * DAY)}, "window", WINDOW_TOO_LONG),
         ({"window": duration(99)}, "window", INVALID_FIELDS),
@@ -118,6 +125,13 @@ def test_freezing_fills_the_defaults_in() -> None:
     assert terms.closes_when_full
     assert freeze(campaign(), False).close_policy == CLOSE_POLICY_WHEN_FULL
     assert not frozen(close_policy=CLOSE_POLICY_AT_DEADLINE).closes_when_full
+
+
+def test_the_policy_for_failed_captures_leaves_the_bytes_of_the_terms() -> None:
+    """A build that does not know the field freezes the same terms, so a rolling deployment decides the same bytes."""
+    kept = campaign(failed_capture_policy=FAILED_CAPTURE_POLICY_KEEP_PRICE)
+    for solo in (True, False):
+        assert freeze(kept, solo) == freeze(campaign(), solo)
 
 
 def test_a_solo_purchase_has_no_tiers() -> None:

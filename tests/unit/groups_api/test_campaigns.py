@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.groups.v1.campaigns_pb2 import (
+    FAILED_CAPTURE_POLICY_KEEP_PRICE,
     ArchiveCampaignRequest,
     Campaign,
     CreateCampaignRequest,
@@ -24,7 +25,7 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable
 from services.groups.api import edits
 from services.groups.api.campaigns import CampaignServicer
-from services.groups.domain.terms import problems
+from services.groups.domain.terms import freeze, problems
 from shared_kernel.topics import CAMPAIGNS
 from tests.scenarios.api_call import call
 from tests.scenarios.facts import campaign
@@ -69,6 +70,27 @@ async def test_a_campaign_is_stored_under_its_id_and_can_be_read(
     assert (headers["ce_id"], headers["ce_type"]) == (b"mug:1", b"groupbuy.groups.v1.Campaign")
     assert reader.find("mug") == Campaign.FromString(value)
     assert await campaigns.GetCampaign(GetCampaignRequest(name=made.name), call()) == made
+
+
+async def test_a_campaign_without_a_policy_for_failed_captures_shows_the_default(
+    broker: Broker, campaigns: CampaignServicer
+) -> None:
+    made = await campaigns.CreateCampaign(create_request(), call())
+    assert made.failed_capture_policy == FAILED_CAPTURE_POLICY_KEEP_PRICE
+    ((_, _, value, _),) = broker.records
+    assert not Campaign.FromString(value).failed_capture_policy
+    # The default, sent back by name, is an edit that changes nothing for groups.
+    edited = await campaigns.UpdateCampaign(UpdateCampaignRequest(campaign=made), call())
+    assert edited.failed_capture_policy == FAILED_CAPTURE_POLICY_KEEP_PRICE
+    assert freeze(edited, False).failed_capture_policy == 0
+
+
+async def test_a_policy_for_failed_captures_is_stored(broker: Broker, campaigns: CampaignServicer) -> None:
+    request = create_request(failed_capture_policy=FAILED_CAPTURE_POLICY_KEEP_PRICE)
+    made = await campaigns.CreateCampaign(request, call())
+    ((_, _, value, _),) = broker.records
+    assert Campaign.FromString(value).failed_capture_policy == FAILED_CAPTURE_POLICY_KEEP_PRICE
+    assert await campaigns.CreateCampaign(request, call()) == made
 
 
 async def test_output_fields_of_the_request_are_ignored(campaigns: CampaignServicer) -> None:
@@ -131,6 +153,7 @@ async def test_two_concurrent_creates_write_one_campaign(broker: Broker, campaig
         ({"window": Duration(seconds=6 * 86_400)}, "WINDOW_TOO_LONG", "campaign.window"),
         ({"currency": "XXQ"}, "INVALID_FIELDS", "campaign.currency"),
         ({"capacity": 3}, "INVALID_FIELDS", "campaign.capacity"),
+        ({"failed_capture_policy": 2}, "INVALID_FIELDS", "campaign.failed_capture_policy"),
         ({"solo_price_minor": -1}, "TIERS_NOT_MONOTONIC", "campaign.solo_price_minor"),
         ({"solo_price_minor": 10**12, "max_quantity": 10_000}, "AMOUNT_OVERFLOW", "campaign.max_quantity"),
     ],

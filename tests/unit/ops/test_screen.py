@@ -32,9 +32,8 @@ from ops.ledger import command as ledger
 from ops.log import history, invites, show
 from ops.log.rendering import decode
 from ops.log.rendering.describe import event_line
-from ops.log.rerun import replay, what_if
+from ops.log.rerun import compared, replay
 from ops.log.rerun.simulated import Outcome
-from ops.log.rerun.what_if import Compared
 from ops.reconcile import command as reconcile
 from ops.reconcile.comparison import Kind, Line
 from ops.terminal import output, rich_console
@@ -222,7 +221,7 @@ def test_replay(screen: io.StringIO) -> None:
 def test_what_if(screen: io.StringIO) -> None:
     money = Outcome()
     money.captured[ALL] = 5
-    what_if._print(Output(), Compared(was=money))
+    compared.show(Output(), compared.Compared(was=money))
     safe(screen)
 
 

@@ -54,6 +54,12 @@ MONEY = Dashboard(
             ("sum by (currency) (groupbuy_owed_minor)", "owed {{currency}}"),
         ),
         panel(
+            "Cost of kept prices, minor units",
+            "Failed captures after the completion: the merchants bear the difference to the price of the tier reached.",
+            Unit.NONE,
+            ("sum by (currency) (groupbuy_kept_price_cost_minor_total)", "{{currency}}"),
+        ),
+        panel(
             "Differences to statements",
             "Anything above 0 wakes somebody.",
             Unit.NONE,

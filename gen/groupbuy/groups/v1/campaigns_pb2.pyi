@@ -46,6 +46,26 @@ CLOSE_POLICY_AT_DEADLINE: ClosePolicy.ValueType  # 2
 """At the deadline only, even when full."""
 Global___ClosePolicy: _TypeAlias = ClosePolicy  # noqa: Y015
 
+class _FailedCapturePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FailedCapturePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailedCapturePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FAILED_CAPTURE_POLICY_UNSPECIFIED: _FailedCapturePolicy.ValueType  # 0
+    """The default: FAILED_CAPTURE_POLICY_KEEP_PRICE."""
+    FAILED_CAPTURE_POLICY_KEEP_PRICE: _FailedCapturePolicy.ValueType  # 1
+    """The others pay the price of the completion. The merchant bears the difference, Group.kept_price_cost_minor."""
+
+class FailedCapturePolicy(_FailedCapturePolicy, metaclass=_FailedCapturePolicyEnumTypeWrapper):
+    """The price of a completed group's members while captures of others fail."""
+
+FAILED_CAPTURE_POLICY_UNSPECIFIED: FailedCapturePolicy.ValueType  # 0
+"""The default: FAILED_CAPTURE_POLICY_KEEP_PRICE."""
+FAILED_CAPTURE_POLICY_KEEP_PRICE: FailedCapturePolicy.ValueType  # 1
+"""The others pay the price of the completion. The merchant bears the difference, Group.kept_price_cost_minor."""
+Global___FailedCapturePolicy: _TypeAlias = FailedCapturePolicy  # noqa: Y015
+
 @_typing.final
 class Tier(_message.Message):
     """One step of the price ladder: price per piece from a number of members on."""
@@ -102,6 +122,7 @@ class Campaign(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     LIMIT_PER_CUSTOMER_FIELD_NUMBER: _builtins.int
     LEASE_AHEAD_FIELD_NUMBER: _builtins.int
+    FAILED_CAPTURE_POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, campaigns/{campaign}. Assigned by the service unless CreateCampaignRequest.campaign_id is set."""
     product: _builtins.str
@@ -143,6 +164,8 @@ class Campaign(_message.Message):
     seat. With as many as seats, a group opens with pieces for all of them, and only its first order waits; groups that
     fill slowly then keep pieces from others until they close. 0: a group asks for pieces when an order needs them.
     """
+    failed_capture_policy: Global___FailedCapturePolicy.ValueType
+    """The price of the others when captures of a completed group fail. Responses have the default filled in."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tier]:
         """The ladder: members ascending, prices descending, all below the solo price."""
@@ -194,10 +217,11 @@ class Campaign(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         limit_per_customer: _builtins.int = ...,
         lease_ahead: _builtins.int = ...,
+        failed_capture_policy: Global___FailedCapturePolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "hold_window", b"hold_window", "start_time", b"start_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "capacity", b"capacity", "close_policy", b"close_policy", "create_time", b"create_time", "currency", b"currency", "end_time", b"end_time", "etag", b"etag", "hold_window", b"hold_window", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "lease_ahead", b"lease_ahead", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "name", b"name", "product", b"product", "revision", b"revision", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo_price_minor", b"solo_price_minor", "start_time", b"start_time", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "capacity", b"capacity", "close_policy", b"close_policy", "create_time", b"create_time", "currency", b"currency", "end_time", b"end_time", "etag", b"etag", "failed_capture_policy", b"failed_capture_policy", "hold_window", b"hold_window", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "lease_ahead", b"lease_ahead", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "name", b"name", "product", b"product", "revision", b"revision", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo_price_minor", b"solo_price_minor", "start_time", b"start_time", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -427,6 +427,7 @@ class Terms(_message.Message):
     END_MS_FIELD_NUMBER: _builtins.int
     LIMIT_PER_CUSTOMER_FIELD_NUMBER: _builtins.int
     LEASE_AHEAD_FIELD_NUMBER: _builtins.int
+    FAILED_CAPTURE_POLICY_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """Id of the campaign; campaigns/{campaign} in a Group of the API."""
     product: _builtins.str
@@ -469,6 +470,10 @@ class Terms(_message.Message):
     """Pieces that one customer may have over all groups of the campaign; 0: no limit."""
     lease_ahead: _builtins.int
     """Pieces that the group keeps for orders that have not come yet; 0: none."""
+    failed_capture_policy: _campaigns_pb2.FailedCapturePolicy.ValueType
+    """The price of the others when captures of the completed group fail. Logs of the rules versions 1 and 2 leave it out,
+    because both keep the price; Group.terms of the API has it.
+    """
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[_campaigns_pb2.Tier]:
         """The ladder; empty for a solo purchase."""
@@ -498,10 +503,11 @@ class Terms(_message.Message):
         end_ms: _builtins.int = ...,
         limit_per_customer: _builtins.int = ...,
         lease_ahead: _builtins.int = ...,
+        failed_capture_policy: _campaigns_pb2.FailedCapturePolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "campaign_revision", b"campaign_revision", "capacity", b"capacity", "close_policy", b"close_policy", "currency", b"currency", "end_ms", b"end_ms", "hold_window_ms", b"hold_window_ms", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "lease_ahead", b"lease_ahead", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "product", b"product", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo", b"solo", "solo_price_minor", b"solo_price_minor", "start_ms", b"start_ms", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window_ms", b"window_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "campaign_revision", b"campaign_revision", "capacity", b"capacity", "close_policy", b"close_policy", "currency", b"currency", "end_ms", b"end_ms", "failed_capture_policy", b"failed_capture_policy", "hold_window_ms", b"hold_window_ms", "house_fill_members", b"house_fill_members", "leader_discount_minor", b"leader_discount_minor", "lease_ahead", b"lease_ahead", "limit_per_customer", b"limit_per_customer", "max_quantity", b"max_quantity", "product", b"product", "rules_version", b"rules_version", "seats_per_customer", b"seats_per_customer", "solo", b"solo", "solo_price_minor", b"solo_price_minor", "start_ms", b"start_ms", "stock", b"stock", "tiers", b"tiers", "waitlist", b"waitlist", "window_ms", b"window_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,9 +10,10 @@ import pytest
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 
+from ops.log.rerun.compared import Compared
 from ops.log.rerun.sale import Sale
 from ops.log.rerun.simulated import Actual, Outcome
-from ops.log.rerun.what_if import STOCK, Compared, WhatIf, changing
+from ops.log.rerun.what_if import STOCK, WhatIf, changing
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG
 from tests.unit.ops.sales import sale
 from tests.unit.ops.simulated_system import SimulatedSystem

@@ -13,7 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Tier
 
 from ops.errors import OpsError
-from ops.log.rerun.what_if import Compared, WhatIf, changing
+from ops.log.rerun.compared import Compared
+from ops.log.rerun.what_if import WhatIf, changing
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG
 from tests.unit.ops.simulated_system import SimulatedSystem
 

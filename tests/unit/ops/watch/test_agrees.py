@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ops.audit.auditor import Auditor
 from ops.watch.folding.incremental import IncrementalAudit
 from ops.watch.folding.summary import ORDER_ENDS
+from ops.watch.folding.totals import KeptPrice
+from services.groups.domain.pricing import kept_price_cost
+from services.groups.domain.terms import terms_of
+from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 from tests.golden.logs import files, read
+from tests.scenarios import group_events as ge
+from tests.scenarios import payment_events as pe
 from tests.simulation.histories.coverage import Coverage
 from tests.simulation.histories.plan import plan
 from tests.simulation.histories.play import play, prepared
+from tests.unit.ops.scripted_logs import Edit, completed_group, terms
 from tests.unit.ops.simulated_system import SimulatedSystem
 from tests.unit.ops.watch.folding import CAUSAL, Timeline, fold, open_audit, timeline
 
@@ -102,3 +110,30 @@ def test_logs_read_one_after_the_other_agree_at_the_end_of_the_round(tmp_path: P
     assert watch.totals.across == {}
     watch.end_round()
     assert_equal(watch, auditor)
+
+
+@pytest.mark.parametrize(("failing", "charged", "pieces"), [("", 3, 4), ("d", 2, 3), ("bd", 1, 2), ("abd", 0, 0)])
+def test_a_kept_price_is_that_of_the_groups_service(failing: str, charged: int, pieces: int, tmp_path: Path) -> None:
+    """Three members complete at 79.00. Ann has two pieces, Bob and Dan have one each."""
+    edits: dict[str, Edit] = {}
+    for order in failing:
+        edits[f"capture {order}"] = put_first(pe.capture_declined(order))
+        edits[f"settle {order}"] = put_first(ge.member_declined(order))
+    logs = completed_group(edits)
+    watch = open_audit(tmp_path)
+    for topic, records in ((ORDERS, logs.facts), (GROUP_LOG, logs.groups), (PAYMENT_LOG, logs.payments)):
+        watch.take(topic.name, records)
+        watch.end_round()
+    expected = kept_price_cost(terms_of(terms().SerializeToString()), 7_900, charged, pieces)
+    assert bool(expected) is (0 < charged < 3)
+    kept = {"mug": {"CNY": KeptPrice(1, expected)}} if expected else {}
+    assert watch.totals.kept_prices == kept
+
+
+def put_first(event: Any) -> Edit:
+    """An edit that replaces the first event of a step."""
+
+    def edit(events: list[Any]) -> None:
+        events[0] = event
+
+    return edit

@@ -42,6 +42,7 @@ def view(tmp_path: Path) -> View:
         totals = Totals(across={4: 1}, by_invariant={14: 2})
         held = OpenHold("CNY", "simulated", 100, now_ms - 7_200_000, now_ms + 3_600_000)
         money = {one: Money(held=9, suspense=3, owed=2) for one in ("CNY", "USD", "EUR", "JPY")}
+        totals.add(Summary(kept_price_minor=30, campaign=f"campaign-{worker}", currency="EUR"))
         totals.add(Summary("settled", {"settled": 5}, money, [held], unsettled_since_ms=now_ms - 600_000, pending=1))
         found.take(Progress(worker, 1, 0, 70, totals, [Compared("simulated", now_ms, differences=1)]))
     return found
@@ -72,6 +73,9 @@ def test_the_values_are_those_of_the_view(view: View) -> None:
     assert found["groupbuy_orders_total", ("settled",)] == 10
     assert found["groupbuy_groups_total", ("expired",)] == 0
     assert found["groupbuy_money_minor_total", ("held", "CNY")] == 18
+    assert found["groupbuy_kept_price_groups_total", ("EUR",)] == 2
+    assert found["groupbuy_kept_price_cost_minor_total", ("EUR",)] == 60
+    assert found["groupbuy_kept_price_cost_minor_total", ("CNY",)] == 0
     assert found["groupbuy_suspense_minor", ("CNY",)] == 6
     assert found["groupbuy_owed_minor", ("CNY",)] == 4
     assert found["groupbuy_open_holds", ("1h", "CNY")] == 2

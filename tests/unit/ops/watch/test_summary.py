@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ops.watch.folding.summary import PROVIDERS, Money, OpenHold, Summary
-from ops.watch.folding.totals import Totals, first_ms, older
+from ops.watch.folding.totals import KeptPrice, Totals, first_ms, older
+from ops.watch.view import figures
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 NOW_MS = 20_000 * DAY_MS
@@ -50,6 +51,30 @@ def test_books_that_do_not_balance_are_named() -> None:
     # Work under way may have one side before the other.
     totals.add(Summary(money={"JPY": Money(charged=0, kept=80)}, pending=1))
     assert list(totals.unbalanced()) == [("CNY", 180, 170)]
+
+
+def kept_price(minor: int, campaign: str = "mug", currency: str = "CNY") -> Summary:
+    return Summary(end="settled", kept_price_minor=minor, campaign=campaign, currency=currency)
+
+
+def test_kept_prices_are_counted_by_campaign_and_currency() -> None:
+    one, two = Totals(), Totals()
+    one.add(kept_price(100))
+    one.add(kept_price(50))
+    one.add(Summary(end="settled"))
+    two.add(kept_price(7))
+    two.add(kept_price(900, "lamp"))
+    two.add(kept_price(30, "lamp", "EUR"))
+    one.merge(two)
+    assert one.kept_prices == {
+        "mug": {"CNY": KeptPrice(3, 157)},
+        "lamp": {"CNY": KeptPrice(1, 900), "EUR": KeptPrice(1, 30)},
+    }
+    assert one.kept_prices_by_currency() == {"CNY": KeptPrice(4, 1_057), "EUR": KeptPrice(1, 30)}
+    shown = figures(one, [], NOW_MS)["kept_prices"]
+    assert shown["lamp"] == {"CNY": {"groups": 1, "cost_minor": 900}, "EUR": {"groups": 1, "cost_minor": 30}}
+    one.add(kept_price(900, "lamp"), -1)
+    assert one.kept_prices["lamp"]["CNY"] == KeptPrice()
 
 
 def test_the_sums_of_workers_add_up() -> None:
