@@ -81,12 +81,26 @@ class AcrossLogs:
                 self._violation(Invariant.RIGHT_AMOUNT, order, what)
 
     def _check_fault(self) -> None:
-        """A failure of the rules is an open alarm while the group has pending work."""
+        """A failure of the rules is an open alarm while the group has pending work.
+
+        A group that was never opened has no end: nothing is pending once all its orders have one.
+        """
         group = self._case.group
-        done = group.settled if group.state is GroupState.COMPLETED else group.state > GroupState.COMPLETED
+        if group.state is GroupState.NONE:
+            done = self._are_all_ended()
+        else:
+            done = group.settled if group.state is GroupState.COMPLETED else group.state > GroupState.COMPLETED
         if not done or any(payment.pending for payment in self._case.group_payments.payments.values()):
             error = group.faulted or self._case.group_payments.faulted
             self._findings.open_alarm(f"group {self._case.key}: the rules failed with {error}")
+
+    def _are_all_ended(self) -> bool:
+        """Whether each order that was placed has its end, and each requested release is done."""
+        seats = self._case.group.seats
+        ended = all(
+            order in seats and seats[order].state.final for order in {*self._case.placed, *self._case.unreadable}
+        )
+        return ended and not any(seat.release_requested and not seat.released for seat in seats.values())
 
     def check_orders(self, orders: Iterable[str]) -> None:
         """The same for some orders of the group alone."""

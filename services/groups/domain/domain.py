@@ -9,20 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from groupbuy.groups.v1.decisions_pb2 import (
-    REFUSAL_REASON_GROUP_CANCELLED,
-    REFUSAL_REASON_UNREADABLE,
-    GroupDecision,
-    GroupEvent,
-)
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.log.v1.log_pb2 import Tick
 
-from services.groups.domain import events
+from services.groups.domain.after_fault import answers
 from services.groups.domain.command import Command, decode
 from services.groups.domain.decide import VERSION_1, Rules
 from services.groups.domain.evolve import UnknownEvent, evolve
-from services.groups.domain.model import OrderStatus, Phase, State
+from services.groups.domain.model import State
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
 from services.groups.domain.version_2.decide import VERSION_2
 
@@ -55,12 +50,8 @@ class GroupDomain:
         return RULES[command.rules_version if terms is None else terms.rules_version].decide(state, command, at_ms)
 
     def faulted(self, state: State, command: Command, error: str) -> Iterator[GroupEvent]:
-        """Events after `decide` raised `error`. They first refuse a placed order, so that its caller gets an answer."""
-        forming = state.phase is Phase.FORMING
-        reason = REFUSAL_REASON_GROUP_CANCELLED if forming else REFUSAL_REASON_UNREADABLE
-        for item in command.items:
-            if item.kind in ("opens", "joins") and state.status(item.order) is OrderStatus.UNKNOWN:
-                yield events.seat_refused(item.message, reason)
+        """Events after `decide` raised `error`. They first end the orders of the input, so that none stays pending."""
+        yield from answers(state, command)
         version = DEFAULT_RULES_VERSION if state.terms is None else state.terms.rules_version
         yield from RULES[version].fault(state, error)
 

@@ -21,9 +21,10 @@ from services.groups.domain import transitions
 from services.groups.domain.command import UnknownInput
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.evolve import EVOLVE, UnknownEvent
-from services.groups.domain.model import Phase, State
+from services.groups.domain.model import OrderStatus, Phase, State
 from services.groups.domain.terms import UnknownRules
 from services.groups.domain.transitions import Row
+from services.groups.domain.version_2 import transitions as version_2
 from services.groups.processors import codec
 from tests.scenarios.facts import GROUP
 from tests.scenarios.groups import (
@@ -32,12 +33,16 @@ from tests.scenarios.groups import (
     Group,
     authorised,
     campaign,
+    cancels,
     captured,
+    declined,
     forming,
     given,
     joins,
     opens,
     payments_decided,
+    rejected,
+    released,
     tick,
 )
 
@@ -186,6 +191,61 @@ def test_a_fault_at_the_opening_opens_no_group_and_answers_the_leader(monkeypatc
     break_row(monkeypatch, transitions.ON_GROUP, Phase.UNOPENED, "opens")
     group = given(opens("a")).then("seat_refused a UNREADABLE", "faulted ZeroDivisionError")
     assert group.state.phase is Phase.UNOPENED
+
+
+@pytest.mark.parametrize(
+    ("status", "on", "value", "answer"),
+    [
+        (OrderStatus.UNKNOWN, "order_rejected", rejected("a"), "seat_refused a UNREADABLE"),
+        (OrderStatus.UNKNOWN, "cancel_requested", cancels("a"), "seat_refused a CANCELLED"),
+        (OrderStatus.UNKNOWN, "hold_authorised", authorised("a"), "release_requested a NO_SEAT"),
+        (OrderStatus.UNKNOWN, "captured", captured("a"), "release_requested a NO_SEAT"),
+        (OrderStatus.ORPHANED, "opens", opens("a"), "seat_refused a UNREADABLE"),
+        (OrderStatus.ORPHANED, "joins", joins("a"), "seat_refused a UNREADABLE"),
+        (OrderStatus.ORPHANED, "payment_released", released("a"), "member_released a"),
+    ],
+)
+def test_a_fault_in_a_group_that_never_opened_leaves_no_order_pending(
+    monkeypatch: pytest.MonkeyPatch, status: OrderStatus, on: str, value: bytes, answer: str
+) -> None:
+    group = Group()
+    if status is OrderStatus.ORPHANED:
+        group.when(authorised("a")).then("release_requested a NO_SEAT")
+    with monkeypatch.context() as patched:
+        break_row(patched, transitions.ON_ORDER, status, on)
+        group.when(value).then(answer, "faulted ZeroDivisionError")
+    assert group.state.phase is Phase.UNOPENED
+    # The sound rules take over: the order is not decided again.
+    if on != "payment_released":
+        group.when(released("a"))
+        assert group.state.unreleased == 0
+    group.when(value).then_nothing()
+
+
+def test_a_fault_of_rules_version_2_at_the_opening_answers_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_row(monkeypatch, version_2.ON_GROUP, Phase.UNOPENED, "opens")
+    offer = campaign(rules_version=2, limit_per_customer=1)
+    group = given(opens("a", offer)).then("seat_refused a UNREADABLE", "faulted ZeroDivisionError")
+    group.when(opens("a", offer)).then_nothing()
+
+
+def test_a_fault_on_money_of_a_closed_group_requests_its_return_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = given(opens("a"), joins("b")).when(declined("b")).when(cancels("a"))
+    break_row(monkeypatch, transitions.ON_ORDER, OrderStatus.HOLD_DECLINED, "captured")
+    group.when(captured("b"))
+    assert "release_requested b NO_SEAT" in group.of("b")
+    group.when(captured("b"))
+    assert "release_requested b NO_SEAT" not in group.of("b")
+
+
+def test_a_fault_on_the_capture_of_a_member_keeps_the_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its money is not returned: an operator releases or fails the member."""
+    group = forming("a", "b").when(tick(), at=WINDOW)
+    with monkeypatch.context() as patched:
+        break_row(patched, transitions.ON_ORDER, OrderStatus.SETTLING, "captured")
+        group.when(captured("a")).then("faulted ZeroDivisionError")
+    group.when(captured("a"), captured("b"))
+    assert group.state.is_done
 
 
 def test_a_fault_at_the_deadline_cancels_the_group(monkeypatch: pytest.MonkeyPatch) -> None:

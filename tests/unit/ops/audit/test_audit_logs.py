@@ -14,8 +14,9 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput, OrderRejected
 from ops.audit import Invariant
 from ops.audit.auditor import Auditor
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
-from tests.scenarios.facts import GROUP
-from tests.unit.ops.scripted_logs import OPENED_MS, Line, completed_group
+from tests.scenarios.facts import GROUP, digest_of
+from tests.scenarios.group_events import seat_refused
+from tests.unit.ops.scripted_logs import OPENED_MS, Line, ScriptedLogs, campaign, completed_group
 
 
 def test_a_missing_version_is_a_gap() -> None:
@@ -162,3 +163,16 @@ def test_of_a_trimmed_log_only_the_chain_is_checked() -> None:
         auditor.begins_at(topic, 0, 3)
         auditor.take(topic, lines)
     assert auditor.report(settled=True).clean
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_alarm_of_a_fault_in_a_group_that_never_opened_ends_with_its_orders(answered: bool) -> None:
+    logs = ScriptedLogs({})
+    logs.place("a", "ann", opens=campaign())
+    failed = g.GroupEvent(faulted=g.Faulted(error="ValueError"))
+    refused = seat_refused("a", g.REFUSAL_REASON_UNREADABLE, customer="ann", request_sha256=digest_of("a"))
+    logs.decide("fail", OPENED_MS, *([refused, failed] if answered else [failed]))
+    findings = logs.audit(settled=False).findings
+    assert findings.violations == []
+    assert findings.alarms == [f"group {GROUP}: the rules failed with ValueError"]
+    assert bool(findings.open_alarms) is not answered
