@@ -15,8 +15,10 @@ from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.runtime.wall_clock import wall_clock_ms
+from services.payments.api.ledger_queries import LedgerQueries
 from services.payments.api.operators.operator import OperatorServicer
 from services.payments.api.payments import PaymentServicer
+from services.payments.api.recorded_holds import RecordedHolds
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.ledger.processor import LedgerProcessor
 from services.payments.processors.business_events import business_events
@@ -41,8 +43,6 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     providers = registry.configured(settings)
     notifications = registry.notifications(settings, providers.locators())
     received = NotificationMeter(notifications.providers)
-    ingest = WebhookIngest(notifications, publisher, wall_clock_ms, received.count, version)
-    webhooks = WebhookServer(settings.webhook_listen, ingest.ingest, providers.health if settings.insecure else None)
     mapper = PaymentInboxMapper(version, int(settings.check_holds_after_hours * 3_600_000))
     sequencer = Sequencer(topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, mapper, connection)
     event_log = EventLog("services.payments.events", settings.event_lines_per_second)
@@ -56,6 +56,9 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     # Decider and ledger are two consumer groups, so a partition may have a different owner in each.
     router, ledger_router = (router_of(settings, SERVICE, one) for one in (decider, ledger))
     operator_router = router_of(settings, OPERATORS, decider)
+    recorded = RecordedHolds(LedgerQueries(ledger, ledger_router))
+    ingest = WebhookIngest(notifications, publisher, wall_clock_ms, received.count, version, recorded)
+    webhooks = WebhookServer(settings.webhook_listen, ingest.ingest, providers.health if settings.insecure else None)
     trace_starter = TraceStarter(settings.trace_share)
     processors = (sequencer, decider, effects, ledger)
     return ServiceSpec(

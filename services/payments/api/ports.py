@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from eventlog.core.aggregate import Aggregate
 from eventlog.views.view import View
+from services.payments.domain.addressing import Address
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry, Head
 from services.payments.ledger.posting_rules import Account
@@ -34,6 +35,14 @@ class Notifications(Protocol):
 
         Raises OtherEnvironment, LookUpFailed of services.payments.providers.notifications.
         """
+        ...
+
+
+class Recorded(Protocol):
+    """Finds holds that earlier builds recorded under other ids; RecordedHolds implements it."""
+
+    async def find(self, provider: str, group: str, order: str, hold: str, timeout_s: float) -> Address | None:
+        """The earlier address of a hold with these reported ids, or None. Raises NotReady."""
         ...
 
 

@@ -23,6 +23,7 @@ from chassis.outside.signatures import TOLERANCE_S, BadSignature
 from chassis.rpc.errors import ApiError
 from chassis.rpc.trace_context import TRACE
 from chassis.rpc.validation import invalid_field
+from eventlog.core.errors import NotReady
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import headers
@@ -30,9 +31,9 @@ from eventlog.records.traceparent import HEADER
 from services.payments.api import errors
 from services.payments.api.idempotency import IdempotencyCache
 from services.payments.api.names import PaymentName
-from services.payments.api.ports import Notifications
+from services.payments.api.ports import Notifications, Recorded
 from services.payments.api.refund_payment import SOURCE
-from services.payments.domain.addressing import address_of
+from services.payments.domain.addressing import address_of, hold_of
 from services.payments.domain.first_version import is_news
 from services.payments.domain.rules_version import CURRENT, FIRST
 from services.payments.providers.notifications import LookUpFailed, NotUnderstood, OtherEnvironment, UnknownProvider
@@ -68,10 +69,13 @@ class WebhookIngest:
         now_ms: Callable[[], int],
         count: Callable[[str, str], None] = lambda _provider, _result: None,
         rules_version: int = CURRENT,
+        recorded: Recorded | None = None,
     ) -> None:
         """`count` receives the provider and the result of each notification: appended, ignored, refused, failed.
-        `rules_version` is that of new groups; with the first, news are left for the provider to send again."""
+        `rules_version` is that of new groups; with the first, news are left for the provider to send again. `recorded`
+        finds holds that earlier builds recorded under other ids; None: there are none."""
         self._rules_version = rules_version
+        self._recorded = recorded
         self._count = count
         self._notifications = notifications
         self._publisher = publisher
@@ -85,12 +89,12 @@ class WebhookIngest:
         """Appends a notification unless it is a duplicate; None: it is not about a payment of this deployment.
 
         `received` are the request's headers. Raises ApiError for a bad signature, for an unknown provider, and if the
-        provider has to be asked for the order and can't be; BrokerUnavailable.
+        provider has to be asked for the order, or the ledger for the hold, and can't be; BrokerUnavailable.
         """
         result = "failed"
         try:
             ingested = await self._ingest(provider, received, body, timeout_s)
-        except (LookUpFailed, _TooEarly) as error:
+        except (LookUpFailed, NotReady, _TooEarly) as error:
             log.warning("notification not appended; the provider will send it again", provider=provider, why=str(error))
             raise _not_appended() from None
         except OtherEnvironment:
@@ -136,19 +140,25 @@ class WebhookIngest:
         async def append() -> Ingested:
             if problem:
                 log.error("notification could not be parsed", provider=provider, why=problem)
-            payment, outcome = self._addressed(provider, group, claimed)
+            payment, outcome = await self._addressed(provider, group, claimed, timeout_s)
             return Ingested(payment, await self._append(payment, outcome, extra, timeout_s))
 
         key = sha256(f"{provider}\n".encode() + body).digest()
         return await self._appended.once(key, append, timeout_s)
 
-    def _addressed(self, provider: str, group: str, outcome: ProviderOutcome) -> tuple[PaymentName, ProviderOutcome]:
-        """The payment of an outcome. Ids that are not ours are replaced by derived ones."""
+    async def _addressed(
+        self, provider: str, group: str, outcome: ProviderOutcome, timeout_s: float
+    ) -> tuple[PaymentName, ProviderOutcome]:
+        """The payment of an outcome. Ids that are not ours are replaced by derived ones: those under which an earlier
+        build recorded the hold, or those of this build. Raises NotReady."""
         made = ProviderOutcome()
         made.CopyFrom(outcome)
         if not made.payment_method:
             made.payment_method = f"{provider}_"
         found = address_of(provider, group, outcome)
+        hold = hold_of(outcome)
+        if hold and self._recorded is not None and found != (group, outcome.order):
+            found = await self._recorded.find(provider, group, outcome.order, hold, timeout_s) or found
         # The foreign ids stay out of the log: they are texts that others wrote.
         if found.order != made.order:
             made.order = found.order

@@ -35,12 +35,18 @@ def _derived(provider: str, *parts: str) -> str:
     return str(uuid5(NAMESPACE, "/".join((provider, *parts))))
 
 
+def hold_of(outcome: ProviderOutcome) -> str:
+    """The hold that an outcome is about; empty if it names none."""
+    hold: str = getattr(getattr(outcome, outcome.WhichOneof("result") or "", None), "hold", "")
+    return hold
+
+
 def address_of(provider: str, group: str, outcome: ProviderOutcome) -> Address:
     """The payment of an outcome that a provider reported. Ids that are not ours are replaced by derived ones.
 
     `provider` is the provider's name. An outcome without a hold moved no money, and its content identifies it.
     """
-    hold = getattr(getattr(outcome, outcome.WhichOneof("result") or "", None), "hold", "")
+    hold = hold_of(outcome)
     if hold:
         return address_of_hold(provider, group, outcome.order, hold)
     digest = sha256(outcome.SerializeToString(deterministic=True)).hexdigest()
