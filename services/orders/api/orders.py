@@ -87,6 +87,7 @@ class OrderServicer(OrderServiceServicer):
             Invitations(link_keys or Keys({}), now_ms),
             PaymentMethods(providers),
             SoldOutCheck(offers),
+            now_ms,
             event_log,
         )
         self._batch = BatchPlaceOrders(self._place_order, self._event_publisher, self._replicas)

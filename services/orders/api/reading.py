@@ -146,6 +146,15 @@ class Reader:
             after = page[-1].key
         return found
 
+    def newest_of_customer(self, customer: str, limit: int, partitions: Partitions = None) -> list[OrderName]:
+        """At most `limit` orders of a customer, the newest first, from `partitions` or from all, as far as they are
+        folded. Raises NotReady unless this process has all of these partitions."""
+        numbers = range(self._publisher.partitions) if partitions is None else partitions
+        if not numbers:
+            raise NotReady("the number of partitions is not known yet")
+        rows = [row for number in numbers for row in self._view.of_customer(customer, number, None, limit)]
+        return [OrderName(row.group, row.order) for row in nsmallest(limit, rows, key=_by_key)] if rows else []
+
     async def group_caught_up(self, group: str, token: Token | None, deadline: CallDeadline) -> None:
         """Waits until the group's partition is folded past the records of this process and past the token.
 

@@ -4,24 +4,27 @@ in-memory broker, and requests of one customer for two groups."""
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1.orders_pb2 import (
     WAIT_ACCEPTED,
     BatchPlaceOrdersRequest,
-    ListOrdersRequest,
-    ListOrdersResponse,
     PlaceOrderRequest,
 )
 
+from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from services.orders.api.orders import OrderServicer
 from services.orders.api.placing.parsed_order import parse_order
-from services.orders.api.placing.recent_requests import RecentRequests, check_placed
+from services.orders.api.placing.recent_requests import FRESH_MS, RecentRequests, check_placed, is_fresh
+from services.orders.api.reading import Reader
 from services.orders.domain.ids import group_id, order_id
 from tests.scenarios.api_call import call
+from tests.scenarios.orders import reserves
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, place_request
 
 JOINED = "0f5fd1f1-2f7a-5b41-9a45-6f3a4c6a6d10"
@@ -93,19 +96,65 @@ async def test_a_restarted_process_refuses_the_id_by_the_customers_orders() -> N
         for one in (request_for(JOINED, customer="ben"), request_for(JOINED, request_id=OTHER), request_for())
     ]
     for one in parsed:
-        await check_placed(one, lambda wanted: restarted._listing.page(wanted, call()))
+        await check_placed(one, Reader(world, world), LocalRouter(), call())
 
 
-async def test_replicas_that_are_away_stop_no_order() -> None:
-    async def away(wanted: ListOrdersRequest) -> ListOrdersResponse:
+class Away(LocalRouter):
+    """Replicas that raise NotReady, or don't answer."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
+        self.asked = 0
+
+    async def scatter_gather(self, method: str, request: Any, context: Any, here: Any) -> list[Any]:
+        self.asked += 1
+        if self._silent:
+            await asyncio.Event().wait()
         raise NotReady("moving")
 
-    async def silent(wanted: ListOrdersRequest) -> ListOrdersResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
 
-    await check_placed(parse_order(request_for(JOINED)), away)
-    await check_placed(parse_order(request_for(JOINED)), silent)
+@pytest.mark.parametrize("silent", [False, True])
+async def test_replicas_that_are_away_stop_no_order(silent: bool) -> None:
+    world, replicas = World(), Away(silent=silent)
+    world.away = {1}
+    await check_placed(parse_order(request_for(JOINED)), Reader(world, world), replicas, call())
+    assert replicas.asked == 1
+
+
+def version_7(made_ms: int) -> str:
+    """A UUIDv7 of a time, in milliseconds since the epoch."""
+    return str(UUID(int=made_ms << 80 | 7 << 76 | 2 << 62 | 12345))
+
+
+def test_only_a_new_uuid_of_version_7_is_fresh() -> None:
+    assert is_fresh(version_7(TIME_MS), TIME_MS)
+    for other in (version_7(TIME_MS - FRESH_MS - 1), version_7(TIME_MS + FRESH_MS + 1), REQUEST, str(uuid4()), ""):
+        assert not is_fresh(other, TIME_MS)
+
+
+@pytest.mark.parametrize(("age_ms", "is_read"), [(0, False), (FRESH_MS + 1, True)])
+async def test_a_fresh_id_reads_no_list_of_orders(age_ms: int, is_read: bool) -> None:
+    world = World()
+    read: list[str] = []
+    listed = world.of_customer
+
+    def of_customer(customer: str, *args: Any) -> Any:
+        read.append(customer)
+        return listed(customer, *args)
+
+    world.of_customer = of_customer  # type: ignore[method-assign]
+    world.decides = reserves
+    await world.orders.PlaceOrder(request_for(request_id=version_7(TIME_MS - age_ms)), call())
+    assert bool(read) is is_read
+
+
+async def test_a_fresh_id_of_an_order_that_this_process_placed_is_refused() -> None:
+    world = World()
+    fresh = version_7(TIME_MS)
+    await world.orders.PlaceOrder(accepted(request_for(request_id=fresh)), call())
+    with pytest.raises(ApiError) as refused:
+        await world.orders.PlaceOrder(request_for(JOINED, request_id=fresh), call())
+    assert refused.value.reason == errors_pb2.ERROR_REASON_REQUEST_ID_REUSED
 
 
 async def turn() -> None:

@@ -30,13 +30,12 @@ from chassis.telemetry.event_log import BusinessEvent, EventLog
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals
-from services.orders.api.listing import Listing
 from services.orders.api.mapping import show_placed
 from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
 from services.orders.api.placing.parsed_order import ParsedOrder, parse_order
 from services.orders.api.placing.payment_methods import PaymentMethods
-from services.orders.api.placing.recent_requests import RecentRequests, check_placed
+from services.orders.api.placing.recent_requests import RecentRequests, check_placed, is_fresh
 from services.orders.api.placing.sold_out import SoldOutCheck
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders
@@ -71,6 +70,7 @@ class PlaceOrderHandler:
         links: Invitations,
         methods: PaymentMethods,
         sold_out: SoldOutCheck,
+        now_ms: Callable[[], int],
         event_log: EventLog | None = None,
     ) -> None:
         self._reader = reader
@@ -79,6 +79,7 @@ class PlaceOrderHandler:
         self._links = links
         self._methods = methods
         self._sold_out = sold_out
+        self._now_ms = now_ms
         self._recent = RecentRequests()
         self._event_log = event_log or EventLog(__name__, 0)
         self._wait_final = CapacityLimiter(MAX_WAIT_FINAL, SHARE_WAIT_FINAL)
@@ -88,10 +89,10 @@ class PlaceOrderHandler:
         """Places an order at the owner of its partition and waits as requested. A retry returns the same order."""
         parsed = parse_order(request)
         self._recent.check(parsed)
-        if request.wait != WAIT_ACCEPTED and not forwarded(context):
-            # A caller that does not wait for the decision does not wait for the read model either.
-            listing = Listing(self._reader, replicas)
-            await check_placed(parsed, lambda wanted: listing.page(wanted, context))
+        # A caller that does not wait for the decision does not wait for the read model either.
+        compared = request.wait != WAIT_ACCEPTED and not is_fresh(request.request_id, self._now_ms())
+        if compared and not forwarded(context):
+            await check_placed(parsed, self._reader, replicas, context)
         if request.wait != WAIT_FINAL:
             answer = await self.place_at_owner(parsed, replicas, context)
         else:
