@@ -41,6 +41,8 @@ REFUSALS = RateLimit(200, 1_000)
 #: Calls in gRPC's queue from which it is a flood and no burst; seconds without a refusal after which it is over.
 MAX_BURST = 800
 OVERLOADED_S = 1.0
+#: Seconds after a flood was cut off in which its calls, which are dropped, do not count as waiting.
+CUT_OFF_S = 1.0
 #: Seconds between two samples, and the number of calls in that time below which the counters are not read.
 POLL_INTERVAL_S = 0.25
 MIN_CALLS = 10
@@ -54,7 +56,7 @@ class LoadShedder:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` in seconds."""
         self._clock = clock
-        self._overloaded_until = clock()
+        self._overloaded_until = self._ignores_until = clock()
         self._refusals = TokenBucket(REFUSALS, clock)
         self._waits: deque[float] = deque([0.0] * SAMPLES, SAMPLES)
         self._wait_s = 0.0
@@ -85,6 +87,13 @@ class LoadShedder:
         """
         return self._wait_s > MAX_WAIT_S or self._clock() < self._overloaded_until
 
+    def flood_cut_off(self) -> None:
+        """Refuses nothing for the calls of a flood that was cut off: they wait in gRPC, and are dropped."""
+        self._ignores_until = self._clock() + CUT_OFF_S
+        self._overloaded_until = self._clock()
+        for _ in range(SAMPLES):
+            self.record_idle()
+
     def refused(self) -> None:
         """Counts a refusal at the gate."""
         self._overloaded_until = self._clock() + OVERLOADED_S
@@ -95,6 +104,9 @@ class LoadShedder:
 
     def record(self, waiting: int, taken: int, seconds: float) -> None:
         """Adds a sample: the length of gRPC's queue, and the calls taken from it in the last `seconds`."""
+        if self._clock() < self._ignores_until:
+            self.record_idle()
+            return
         if waiting > MAX_BURST:
             self._overloaded_until = self._clock() + OVERLOADED_S
         self._add(queue_wait_s(waiting, taken, seconds))

@@ -143,7 +143,7 @@ class Server:
         )
         self._counters.find_server()
         self._connections = Connections(self._counters.server_id, closed_peers)
-        self.pipeline.limits.floods.on_flood = self._connections.close_flood
+        self.pipeline.limits.floods.on_flood = self._cut_off
         self._names = tuple(one.full_name for one in servicers)
         #: Full names of its own services that other services call.
         self.measured = frozenset(one.full_name for one in servicers if not one.for_people)
@@ -256,6 +256,10 @@ class Server:
         if limits.unresponsive_peers:
             self._connections.close(limits.unresponsive_peers, "responses were not read")
             limits.unresponsive_peers.clear()
+
+    def _cut_off(self, peer: str) -> None:
+        self._connections.close_flood(peer)
+        self.pipeline.load_shedder.flood_cut_off()
 
     async def _sweep_connections(self) -> None:
         while True:

@@ -14,7 +14,7 @@ import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.admission.load_shedder import MAX_WAIT_S, REFUSALS, SAMPLES, LoadShedder
+from chassis.admission.load_shedder import CUT_OFF_S, MAX_BURST, MAX_WAIT_S, REFUSALS, SAMPLES, LoadShedder
 from chassis.routing.peer_calls import FORWARDED
 from chassis.rpc.errors import ApiError, PreparedError, trailing_metadata
 from tests.unit.chassis.support import NAME, SOON_S, Running, a_request, eventually, refusal, running
@@ -43,6 +43,23 @@ def test_a_lasting_wait_refuses_calls_and_a_short_one_does_not() -> None:
     assert load_shedder.refuses()
     waited(load_shedder, MAX_WAIT_S / 2)
     assert not load_shedder.refuses()
+
+
+def test_nothing_is_refused_for_the_calls_of_a_flood_that_was_cut_off() -> None:
+    clock = Clock()
+    load_shedder = LoadShedder(clock)
+    for _ in range(SAMPLES):
+        load_shedder.record(MAX_BURST * 2, 10, MAX_WAIT_S)
+    assert load_shedder.overloaded and load_shedder.refuses()
+    load_shedder.flood_cut_off()
+    for _ in range(SAMPLES):
+        assert not load_shedder.overloaded and not load_shedder.refuses()
+        load_shedder.record(MAX_BURST * 2, 10, MAX_WAIT_S)
+    # A queue that is as long later is another one.
+    clock.now_s += CUT_OFF_S
+    for _ in range(SAMPLES):
+        load_shedder.record(MAX_BURST * 2, 10, MAX_WAIT_S)
+    assert load_shedder.overloaded and load_shedder.refuses()
 
 
 def test_a_blocked_loop_counts_as_a_wait_and_an_idle_one_does_not() -> None:
