@@ -140,7 +140,7 @@ def _is_rare(row: Row, leads_to: list[str]) -> bool:
     if input_kind == "Authorised":
         return leads_to == ["CallDeferred"]
     if input_kind == "SettlementRequested":
-        return leads_to == ["SuspenseRecorded", "CaptureDeclined"]
+        return leads_to[0] == "SuspenseRecorded"
     if input_kind == "ReleaseRequested":
         return state in ("CAPTURING", "RENEWING", "CAPTURED", "REFUNDING", "CAPTURE_DECLINED", "SALE_SETTLING")
     return input_kind not in ("SeatReserved", "Tick", leads_to[0])
