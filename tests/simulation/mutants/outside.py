@@ -90,13 +90,13 @@ OUTSIDE: tuple[Mutant, ...] = (
     mutant(
         "retry_refused_as_reuse",
         "the retry of an order is refused as the reuse of its request id",
-        (recent_requests.check_placed, "name != parsed.name and ", ""),
+        (recent_requests._check, "name != parsed.name and ", ""),
         tests=_REQUESTS,
     ),
     mutant(
         "customers_orders_not_compared",
         "a restarted process accepts a request id again",
-        (recent_requests.check_placed, "name.order == order_id(name.group, customer, request_id)", "False"),
+        (recent_requests._check, "name.order == order_id(name.group, customer, request_id)", "False"),
         tests=_REQUESTS,
     ),
     # Payouts
