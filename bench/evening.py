@@ -29,7 +29,7 @@ from services.groups.domain.command import reacts_to
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import Phase
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.provider_calls import calls_of, idempotency_key
+from services.payments.domain.output.provider_calls import calls_of, idempotency_key
 
 _NAMESPACE = UUID("0f6f6c0e-58a7-4dfc-8a53-1d1f2a4b6c77")
 SEATS = 10

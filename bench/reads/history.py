@@ -36,7 +36,7 @@ from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.parsed_order import parse_order
 from services.orders.domain.ids import group_id, order_id
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.provider_calls import calls_of, idempotency_key
+from services.payments.domain.output.provider_calls import calls_of, idempotency_key
 from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 

@@ -32,8 +32,8 @@ from ops.statements import source
 from ops.statements.collected import Statement
 from ops.statements.simulated import payouts, statement
 from ops.terminal.output import Json, Output
-from services.payments.domain.evolve import evolve
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.folds.evolve import evolve
+from services.payments.domain.state.model import GroupPayments
 from services.payments.ledger.journal import Entry, Fault
 from shared_kernel.topics import PAYMENT_LOG
 

@@ -16,7 +16,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from ops.reconcile.claims import of_known, of_unknown, provider_name
 from ops.statements.payouts import Payouts, compare_payouts
 from services.payments.domain.addressing import Address, address_of_hold, earlier_addresses
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.model import GroupPayments
 from services.payments.ledger.journal import Entry
 from services.payments.ledger.posting_rules import Account
 from shared_kernel.payment_providers import provider_of

@@ -20,9 +20,9 @@ from groupbuy.payments.v1.inbox_pb2 import (
 )
 
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.provider_calls import calls_of, idempotency_key
+from services.payments.domain.output.provider_calls import calls_of, idempotency_key
 from services.payments.domain.rules_version import CURRENT, FIRST
+from services.payments.domain.state.model import GroupPayments
 from tests.scenarios import group_events, inputs
 from tests.scenarios.facts import GROUP
 from tests.scenarios.scenario import Encodable, Scenario

@@ -16,9 +16,9 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome, RefundCommand
 from services.payments.domain import domain
 from services.payments.domain.decide import Command
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import GroupPayments, Record
-from services.payments.domain.provider_calls import WITH_CALL
-from services.payments.domain.status import Status, status_and_call
+from services.payments.domain.output.provider_calls import WITH_CALL
+from services.payments.domain.state.model import GroupPayments, Record
+from services.payments.domain.state.status import Status, status_and_call
 from services.payments.domain.transitions import INPUTS, SECOND_HOLD, STATES, events_after
 
 #: A status and an input.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.payments.domain.status import Status
+from services.payments.domain.state.status import Status
 from tests.scenarios import payments as s
 from tests.simulation.histories.aims import AIMS
 from tests.simulation.histories.coverage import Coverage

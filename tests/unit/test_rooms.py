@@ -11,10 +11,6 @@ PRODUCT = (
     "groupbuy_client", "groupbuy_testing", "tools", "bench", "deploy",
 )  # fmt: skip
 MAX_MODULES = 14
-#: Folders that may have more modules, and how many.
-EXCEPTIONS = {
-    "services/payments/domain": 31,  # cut by what comes in: one module for each kind of input, read as one list
-}
 
 
 def modules_by_folder() -> Counter[str]:
@@ -29,7 +25,5 @@ def test_each_package_of_the_product_is_counted() -> None:
 
 
 def test_a_folder_has_few_modules_side_by_side() -> None:
-    crowded = {
-        folder: count for folder, count in modules_by_folder().items() if count > EXCEPTIONS.get(folder, MAX_MODULES)
-    }
+    crowded = {folder: count for folder, count in modules_by_folder().items() if count > MAX_MODULES}
     assert crowded == {}, "move modules that belong together into a folder of their own"

@@ -22,9 +22,9 @@ from eventlog.records.wire import BytesField
 from services.groups.domain import command
 from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupInboxMapper
 from services.payments.domain.decide import decode
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.on_group_event import on_group_decision
+from services.payments.domain.inputs.on_group_event import on_group_decision
 from services.payments.domain.rules_version import CURRENT
+from services.payments.domain.state.model import GroupPayments
 from services.payments.processors.sequencer import PaymentInboxMapper
 
 ORDERS, DECISIONS = "orders", "decisions"

@@ -14,7 +14,7 @@ from services.payments.api import errors
 from services.payments.api.mapping import timestamp
 from services.payments.api.ports import LedgerView
 from services.payments.domain.addressing import is_id
-from services.payments.domain.events import MAX_MINOR
+from services.payments.domain.output.events import MAX_MINOR
 from services.payments.ledger.journal import Entry, Head
 from services.payments.ledger.posting_rules import Account
 

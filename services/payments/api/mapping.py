@@ -11,9 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.payments.v1 import payments_pb2 as pb
 from groupbuy.payments.v1.payments_pb2 import PaymentState
 
-from services.payments.domain.model import GroupPayments, Intent, Payment, Record, RefundStatus
-from services.payments.domain.provider_life import DisputeStatus
-from services.payments.domain.status import Status, status
+from services.payments.domain.state.model import GroupPayments, Intent, Payment, Record, RefundStatus
+from services.payments.domain.state.provider_life import DisputeStatus
+from services.payments.domain.state.status import Status, status
 from shared_kernel.consistency_tokens import of_payments
 
 _STATES: dict[Status, PaymentState.ValueType] = {

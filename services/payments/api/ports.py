@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 from eventlog.core.aggregate import Aggregate
 from eventlog.views.view import View
 from services.payments.domain.addressing import Address
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.model import GroupPayments
 from services.payments.ledger.journal import Entry, Head
 from services.payments.ledger.posting_rules import Account
 from services.payments.providers.port import Claim, Unaddressed

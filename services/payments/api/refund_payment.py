@@ -19,8 +19,8 @@ from services.payments.api import errors
 from services.payments.api.mapping import REFUND_STATES, RefundView, payment_message, payment_of, refund_of
 from services.payments.api.names import PaymentName, parse_payment, refund_id, request_digest
 from services.payments.api.ports import PaymentsView
-from services.payments.domain.model import RefundStatus
 from services.payments.domain.rules_version import CURRENT
+from services.payments.domain.state.model import RefundStatus
 from shared_kernel.topics import PAYMENT_INBOX
 
 SOURCE = "/groupbuy/payments"

@@ -14,16 +14,17 @@ from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import OperatorCommand, PaymentInput, ProviderOutcome, RefundCommand
 
-from services.payments.domain import provider_events, rules_version
+from services.payments.domain import rules_version
 from services.payments.domain.errors import UnknownInput
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.on_group_event import on_group_decision
-from services.payments.domain.on_operator_command import on_operator_command
-from services.payments.domain.on_provider_result import on_provider_result
-from services.payments.domain.on_refund_command import on_refund_command
-from services.payments.domain.on_timer import fire_due_timers, retry_due_calls
-from services.payments.domain.provider_calls import OPERATIONS
-from services.payments.domain.provider_news import NEWS
+from services.payments.domain.inputs.on_group_event import on_group_decision
+from services.payments.domain.inputs.on_operator_command import on_operator_command
+from services.payments.domain.inputs.on_provider_result import on_provider_result
+from services.payments.domain.inputs.on_refund_command import on_refund_command
+from services.payments.domain.inputs.on_timer import fire_due_timers, retry_due_calls
+from services.payments.domain.inputs.provider_news import NEWS
+from services.payments.domain.output import provider_events
+from services.payments.domain.output.provider_calls import OPERATIONS
+from services.payments.domain.state.model import GroupPayments
 
 Input: TypeAlias = GroupDecision | ProviderOutcome | RefundCommand | OperatorCommand | Tick
 

@@ -8,11 +8,12 @@ from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from services.payments.domain import events, provider_events, rules_version
+from services.payments.domain import rules_version
 from services.payments.domain.decide import Command, decide, decode
 from services.payments.domain.errors import UnknownInput
-from services.payments.domain.evolve import evolve
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.folds.evolve import evolve
+from services.payments.domain.output import events, provider_events
+from services.payments.domain.state.model import GroupPayments
 
 
 class GroupPaymentsDomain:

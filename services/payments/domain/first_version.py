@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from services.payments.domain.provider_news import NEWS
+from services.payments.domain.inputs.provider_news import NEWS
 
 
 def is_news(outcome: ProviderOutcome) -> bool:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events, owed
-from services.payments.domain.model import GroupPayments, Intent, Payment
-from services.payments.domain.provider_news import report_lost_hold
+from services.payments.domain import owed
+from services.payments.domain.inputs.provider_news import report_lost_hold
+from services.payments.domain.output import events
+from services.payments.domain.state.model import GroupPayments, Intent, Payment
 
 #: Stored in decisions: changing the text changes the log.
 LAPSED_TWICE = "the hold lapsed before its capture, twice"

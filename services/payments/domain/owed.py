@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events, provider_events
-from services.payments.domain.model import Call, Payment
-from services.payments.domain.provider_life import Owed
+from services.payments.domain.output import events, provider_events
+from services.payments.domain.state.model import Call, Payment
+from services.payments.domain.state.provider_life import Owed
 
 HOUR_MS = 3_600_000
 #: Pauses before the attempts that follow a refusal. After the last one, an operator has to act.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.payments.domain.status import Status
+from services.payments.domain.state.status import Status
 
 
 class State(NamedTuple):

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import GroupPayments, Intent, Payment
+from services.payments.domain.output import events
+from services.payments.domain.state.model import GroupPayments, Intent, Payment
 
 UNKNOWN_ORDER = "held for an order that was never asked for"
 SECOND_HOLD = "held though this call was not under way"

@@ -1,9 +1,9 @@
-"""Bytes of a group's payments in the state directory: field values in the order of declaration in domain/model.py."""
+"""Bytes of a group's payments in the state directory: field values in the order of declaration in the model."""
 
 from __future__ import annotations
 
 from eventlog.records.packed import Packed
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.model import GroupPayments
 
 _PACKED: Packed[GroupPayments] = Packed(GroupPayments)
 

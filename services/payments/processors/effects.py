@@ -27,9 +27,9 @@ from eventlog.core.errors import Poisoned
 from eventlog.records.envelope import headers
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.first_version import readable
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.provider_calls import OPERATIONS, calls_of, idempotency_key
+from services.payments.domain.output.provider_calls import OPERATIONS, calls_of, idempotency_key
 from services.payments.domain.rules_version import CURRENT, FIRST
+from services.payments.domain.state.model import GroupPayments
 from services.payments.processors.return_limit import ReturnLimit
 from services.payments.providers.port import ExpiringIdempotency
 from shared_kernel.call_header import HEADER as CALL_HEADER

@@ -22,8 +22,8 @@ from eventlog.records.log_position import NO_IDENTITY, LogIdentity
 from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.rocksdb_store import RocksDBStore
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.issues import has_issue
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.issues import has_issue
+from services.payments.domain.state.model import GroupPayments
 
 #: Events that may leave an issue without a due time. Others need not be looked at, which keeps decisions fast.
 ISSUE_EVENTS = frozenset(

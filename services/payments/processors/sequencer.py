@@ -12,7 +12,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from eventlog.consuming.resume import Source
 from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.records.wire import BytesField, SourceField
-from services.payments.domain.on_group_event import concerns_payments
+from services.payments.domain.inputs.on_group_event import concerns_payments
 from services.payments.domain.rules_version import CURRENT
 from shared_kernel.decoding import DecisionMapper, source_of
 

@@ -15,7 +15,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OutcomeOrigin, P
 from chassis.outside.call_errors import NotDone, NotPossibleNow, NotYet, ReplayedFailure, ResultUnknown
 from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
 from chassis.outside.resolve import Attempt, RetryPolicy, resolve
-from services.payments.domain import provider_calls
+from services.payments.domain.output import provider_calls
 from services.payments.providers.call_limiter import CallLimiter
 
 

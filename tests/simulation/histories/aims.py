@@ -11,7 +11,7 @@ from collections.abc import Callable
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 
-from services.payments.domain.status import Status
+from services.payments.domain.state.status import Status
 from services.payments.domain.transitions import STATES
 from shared_kernel import topics
 from tests.simulation.payment_rows import ROWS, Row, row_status

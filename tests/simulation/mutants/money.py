@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from services.payments.domain import (
-    evolve_holds,
+from services.payments.domain import next_steps, unexpected_funds
+from services.payments.domain.domain import GroupPaymentsDomain
+from services.payments.domain.folds import evolve_holds
+from services.payments.domain.inputs import (
     late_results,
-    next_steps,
     on_group_event,
     on_provider_result,
     on_refund_command,
     on_timer,
-    provider_calls,
     refund_results,
-    unexpected_funds,
 )
-from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import Payment
+from services.payments.domain.output import provider_calls
+from services.payments.domain.state.model import Payment
 from tests.simulation.mutants.planting import Mutant, mutant
 
 MONEY: tuple[Mutant, ...] = (

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from services.payments.domain import (
-    evolve,
-    evolve_provider_life,
-    evolve_refunds,
+from services.payments.domain import next_steps, owed, unexpected_funds
+from services.payments.domain.folds import evolve, evolve_provider_life, evolve_refunds
+from services.payments.domain.inputs import (
     late_results,
-    next_steps,
     on_group_event,
     on_operator_command,
     on_timer,
-    owed,
-    provider_events,
     provider_news,
     refund_results,
-    unexpected_funds,
 )
-from services.payments.domain.model import GroupPayments, Payment, Record, reopened
-from services.payments.domain.provider_life import Dispute
+from services.payments.domain.output import provider_events
+from services.payments.domain.state.model import GroupPayments, Payment, Record, reopened
+from services.payments.domain.state.provider_life import Dispute
 from tests.simulation.mutants.planting import Mutant, mutant
 
 PROVIDER_LIFE: tuple[Mutant, ...] = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from services.groups.domain import evolve as group_evolve
 from services.groups.domain import on_payment_event
-from services.payments.domain import evolve, evolve_holds, on_group_event, on_provider_result, on_timer
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.folds import evolve, evolve_holds
+from services.payments.domain.inputs import on_group_event, on_provider_result, on_timer
+from services.payments.domain.state.model import GroupPayments
 from tests.simulation.mutants.planting import Mutant, mutant
 
 SETTLEMENT: tuple[Mutant, ...] = (

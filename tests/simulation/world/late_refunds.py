@@ -8,7 +8,7 @@ from __future__ import annotations
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, ProviderOutcome
 
-from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.output.provider_calls import idempotency_key
 from tests.simulation.world.provider import Account
 from tests.simulation.world.world import World
 

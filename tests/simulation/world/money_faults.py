@@ -11,7 +11,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION, ProviderOutcome
 
-from services.payments.domain.model import SALE_PREFIX
+from services.payments.domain.state.model import SALE_PREFIX
 from tests.simulation.world.provider import HOLD_LIFE_MS, Account
 from tests.simulation.world.world import World
 

@@ -12,9 +12,9 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import OperatorAction, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OperatorCommand, PaymentInput, ProviderOutcome
 
-from services.payments.domain.model import Call, Payment
-from services.payments.domain.provider_calls import idempotency_key
-from services.payments.domain.provider_life import NEVER_MS
+from services.payments.domain.output.provider_calls import idempotency_key
+from services.payments.domain.state.model import Call, Payment
+from services.payments.domain.state.provider_life import NEVER_MS
 from tests.simulation.world.late_refunds import report_late_success
 from tests.simulation.world.world import World
 

@@ -18,7 +18,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.output.provider_calls import idempotency_key
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
 

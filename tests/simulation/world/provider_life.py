@@ -19,7 +19,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.output.provider_calls import idempotency_key
 from tests.simulation.world import operators
 from tests.simulation.world.late_refunds import is_booked, report_late_success
 from tests.simulation.world.provider import Account

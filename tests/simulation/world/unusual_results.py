@@ -12,7 +12,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, ProviderOutcome
 
-from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.output.provider_calls import idempotency_key
 from tests.simulation.world.processes import EffectsProcess
 from tests.simulation.world.provider import Account
 from tests.simulation.world.world import World

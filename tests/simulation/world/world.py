@@ -21,8 +21,8 @@ from services.groups.domain.domain import GroupDomain
 from services.inventory.domain.allowance.domain import AllowanceDomain
 from services.inventory.domain.stock.domain import StockDomain
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
 from services.payments.domain.rules_version import CURRENT, FIRST
+from services.payments.domain.state.model import GroupPayments
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel import topics

@@ -32,7 +32,7 @@ from ops.demo.plan import Evening, Party, Role, Visit, plan
 from services.groups.domain.domain import GroupDomain
 from services.orders.domain.ids import group_id, order_id
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.provider_calls import calls_of, idempotency_key
+from services.payments.domain.output.provider_calls import calls_of, idempotency_key
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from simulators.psp.accounts.account_book import AccountBook
 from simulators.psp.accounts.holds import Refusal

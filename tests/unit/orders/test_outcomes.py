@@ -9,7 +9,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.orders_pb2 import OrderState
 
 from services.groups.domain.model import OrderStatus
-from services.payments.domain.status import Status
+from services.payments.domain.state.status import Status
 
 GLOSSARY = Path(__file__).parents[3] / "docs" / "glossary.md"
 

@@ -19,7 +19,7 @@ from services.orders.domain.fold import OrdersFold
 from services.orders.domain.model import Money
 from services.payments.api.mapping import payment_of
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.model import GroupPayments
 from tests.scenarios import inputs
 from tests.scenarios.facts import GROUP
 from tests.scenarios.group_events import release_requested, seat_reserved, settlement_requested

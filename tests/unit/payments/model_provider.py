@@ -13,7 +13,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
-from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.output.provider_calls import idempotency_key
 
 
 @dataclass

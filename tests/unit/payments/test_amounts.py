@@ -8,7 +8,7 @@ import pytest
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 
 from services.payments.domain.errors import AmountOutOfRange
-from services.payments.domain.events import MAX_MINOR, minor
+from services.payments.domain.output.events import MAX_MINOR, minor
 from tests.scenarios.payments import (
     SALE,
     authorised,

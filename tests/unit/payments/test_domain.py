@@ -13,9 +13,9 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 from eventlog.core.aggregate import Aggregate, decide
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.errors import AmountOutOfRange, UnknownInput
-from services.payments.domain.events import MAX_MINOR, minor
-from services.payments.domain.model import GroupPayments, Payment
-from services.payments.domain.provider_calls import calls_of, idempotency_key
+from services.payments.domain.output.events import MAX_MINOR, minor
+from services.payments.domain.output.provider_calls import calls_of, idempotency_key
+from services.payments.domain.state.model import GroupPayments, Payment
 from services.payments.processors import codec
 from tests.scenarios.facts import GROUP
 from tests.scenarios.payments import (

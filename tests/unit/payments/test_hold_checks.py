@@ -7,7 +7,7 @@ from groupbuy.payments.v1.decisions_pb2 import Operation
 from groupbuy.payments.v1.inbox_pb2 import OutcomeNotPossible, PaymentInput
 
 from services.groups.domain.terms import SETTLING_MS as GROUPS_SETTLING_MS
-from services.payments.domain.on_group_event import CHECK_BEFORE_MS, SETTLING_MS
+from services.payments.domain.inputs.on_group_event import CHECK_BEFORE_MS, SETTLING_MS
 from services.payments.domain.rules_version import CURRENT, FIRST
 from tests.scenarios import inputs
 from tests.scenarios import payments as s

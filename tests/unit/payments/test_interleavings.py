@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventlog.core.aggregate import Aggregate, decide
-from services.payments.domain.model import GroupPayments, Payment
-from services.payments.domain.provider_calls import calls_of
+from services.payments.domain.output.provider_calls import calls_of
+from services.payments.domain.state.model import GroupPayments, Payment
 from services.payments.processors import codec
 from tests.scenarios.facts import GROUP
 from tests.scenarios.payments import PaymentsScenario, refund, release, reserved, settle, tick

@@ -10,7 +10,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition
 from eventlog.records.codec import Codec
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.model import GroupPayments
 from services.payments.processors import codec
 from services.payments.processors.issue_index import ISSUE_EVENTS, PaymentStore, WatchedDomain
 

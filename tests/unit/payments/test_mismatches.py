@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from services.payments.domain.on_group_event import MISMATCH
+from services.payments.domain.inputs.on_group_event import MISMATCH
 from services.payments.domain.unexpected_funds import SUSPENSE_MS, UNUSABLE
 from tests.scenarios import payments as s
 from tests.unit.payments.booking import booked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from services.payments.domain import on_operator_command as rules
+from services.payments.domain.inputs import on_operator_command as rules
 from services.payments.domain.owed import PAUSES_MS
 from services.payments.domain.unexpected_funds import SUSPENSE_MS
 from tests.scenarios import payments as s

@@ -21,10 +21,10 @@ from groupbuy.payments.v1.inbox_pb2 import (
 
 from services.payments.api.mapping import payment_of
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.on_timer import MAX_DEFERRALS, MAX_RENEWAL_POLLS
+from services.payments.domain.inputs.on_timer import MAX_DEFERRALS, MAX_RENEWAL_POLLS
 from services.payments.domain.owed import HOUR_MS, PAUSES_MS
 from services.payments.domain.rules_version import CURRENT, UnknownRules
+from services.payments.domain.state.model import GroupPayments
 from services.payments.domain.unexpected_funds import SUSPENSE_MS
 from tests.scenarios import inputs
 from tests.scenarios import payments as s

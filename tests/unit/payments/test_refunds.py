@@ -6,7 +6,7 @@ import pytest
 from groupbuy.payments.v1.payments_pb2 import PAYMENT_STATE_PARTLY_REFUNDED, PAYMENT_STATE_REFUNDED
 
 from services.payments.api.mapping import payment_of, refund_of
-from services.payments.domain.model import RefundStatus
+from services.payments.domain.state.model import RefundStatus
 from tests.scenarios.payments import (
     REFUND,
     PaymentsScenario,

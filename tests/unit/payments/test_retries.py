@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.payments.domain.on_timer import RETRIES_BATCH
+from services.payments.domain.inputs.on_timer import RETRIES_BATCH
 from tests.scenarios.payments import START_MS, authorised, expired, given, group, reserved, retry_later, seat, tick
 
 

@@ -10,8 +10,8 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from services.payments.api.mapping import payment_of
-from services.payments.domain.issues import IssueKind, issues_of
 from services.payments.domain.owed import PAUSES_MS
+from services.payments.domain.state.issues import IssueKind, issues_of
 from tests.scenarios import payments as s
 from tests.scenarios.payments import REFUND
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.payments.domain.on_timer import MAX_RENEWAL_POLLS
+from services.payments.domain.inputs.on_timer import MAX_RENEWAL_POLLS
 from tests.scenarios.payments import (
     AUTHORISE,
     CAPTURE,

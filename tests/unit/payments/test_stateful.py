@@ -18,9 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ops.audit.findings import Findings
 from ops.audit.money.group_payments import GroupPaymentsFold
 from ops.audit.money.status import status_of
-from services.payments.domain.model import Payment
-from services.payments.domain.provider_calls import calls_of
-from services.payments.domain.status import status
+from services.payments.domain.output.provider_calls import calls_of
+from services.payments.domain.state.model import Payment
+from services.payments.domain.state.status import status
 from tests.scenarios.facts import GROUP
 from tests.scenarios.payments import PaymentsScenario, name_of, refund, release, reserved, settle, tick
 from tests.unit.payments.model_provider import ModelProvider

@@ -13,8 +13,8 @@ from ops.audit.findings import Findings
 from ops.audit.money.group_payments import GroupPaymentsFold
 from ops.audit.money.status import STATUSES, status_of
 from services.payments.api.mapping import payment_of
-from services.payments.domain.model import Call, GroupPayments, Hold, Intent, Payment, Record
-from services.payments.domain.status import Status, status
+from services.payments.domain.state.model import Call, GroupPayments, Hold, Intent, Payment, Record
+from services.payments.domain.state.status import Status, status
 from services.payments.domain.transitions import STATES
 from tests.scenarios import payments as s
 from tests.scenarios.facts import GROUP

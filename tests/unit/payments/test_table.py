@@ -8,7 +8,7 @@ import pytest
 from groupbuy.payments.v1.decisions_pb2 import Operation
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from services.payments.domain.status import Status
+from services.payments.domain.state.status import Status
 from services.payments.domain.transitions import INPUTS, STATES, events_after, table
 from tests.scenarios import payments as s
 from tests.scenarios.payments import AUTHORISE, CAPTURE, REFUND, SALE, VOID

@@ -18,7 +18,7 @@ from services.payments.api.payments import PaymentServicer
 from services.payments.api.ports import LedgerView, Notifications
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.model import GroupPayments
 from services.payments.providers.port import Unaddressed
 from tests.scenarios.facts import GROUP
 from tests.scenarios.group_events import hold_of, seat_reserved, settlement_requested

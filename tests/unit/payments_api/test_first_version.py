@@ -15,7 +15,7 @@ from chassis.rpc.errors import ApiError
 from services.payments.api.operators.operator import OperatorServicer
 from services.payments.api.payments import PaymentServicer
 from services.payments.api.webhook_ingest import WebhookIngest
-from services.payments.domain.provider_news import NEWS
+from services.payments.domain.inputs.provider_news import NEWS
 from services.payments.domain.rules_version import CURRENT, FIRST
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.providers.port import Unaddressed

@@ -14,8 +14,8 @@ from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.resolve import RetryPolicy
 from eventlog.core.effect_handler import Effect
 from services.payments.api.mapping import refund_of
-from services.payments.domain.model import RefundStatus
-from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.output.provider_calls import idempotency_key
+from services.payments.domain.state.model import RefundStatus
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.providers.port import ExpiringIdempotency, outcome_of, resolve_outcome
 from services.payments.providers.stripe.adapter import StripeProvider

@@ -17,8 +17,8 @@ from chassis.outside.call_errors import ResultUnknown
 from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
 from chassis.outside.resolve import RetryPolicy
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.provider_calls import idempotency_key
+from services.payments.domain.output.provider_calls import idempotency_key
+from services.payments.domain.state.model import GroupPayments
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.providers.port import outcome_of, resolve_outcome
 from tests.scenarios.group_events import seat_reserved, settlement_requested

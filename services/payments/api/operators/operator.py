@@ -39,9 +39,9 @@ from services.payments.api.payments import Context
 from services.payments.api.refund_payment import PUBLISH_S, SOURCE
 from services.payments.domain.decide import decode
 from services.payments.domain.errors import UnknownInput
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.provider_life import Acted, action_digest
 from services.payments.domain.rules_version import CURRENT, FIRST
+from services.payments.domain.state.model import GroupPayments
+from services.payments.domain.state.provider_life import Acted, action_digest
 from shared_kernel.topics import PAYMENT_INBOX
 
 

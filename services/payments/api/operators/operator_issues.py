@@ -13,7 +13,7 @@ from chassis.rpc.pagination import Key, PageRequest, PageSize
 from services.payments.api.mapping import timestamp
 from services.payments.api.names import PaymentName, parse_payment
 from services.payments.api.ports import PaymentsView
-from services.payments.domain.issues import Issue, issues_of
+from services.payments.domain.state.issues import Issue, issues_of
 
 PAGE_SIZE = PageSize(default=50, limit=500)
 #: In place of a group id: all groups.

@@ -10,7 +10,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.core.aggregate import Aggregate, decide
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.model import GroupPayments
+from services.payments.domain.state.model import GroupPayments
 
 #: Characters of a payment method that are shown.
 SHOWN = 4

@@ -9,7 +9,7 @@ import stripe
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from chassis.outside.call_errors import CallError, KeyReused, NotPossibleNow, NotYet, ReplayedFailure, ResultUnknown
-from services.payments.domain.model import HOLD_OPENING
+from services.payments.domain.state.model import HOLD_OPENING
 from services.payments.providers.stripe import mapping
 
 #: Delay after a rate limit without Retry-After.

@@ -20,7 +20,7 @@ from eventlog.state import database
 from eventlog.state.rocksdb_store import RocksDBStore
 from services.groups.domain.model import Phase, Seat, State, WaitlistEntry
 from services.groups.processors import codec as of_groups
-from services.payments.domain.model import (
+from services.payments.domain.state.model import (
     AbandonedRefund,
     Call,
     GroupPayments,

@@ -15,7 +15,7 @@ from eventlog.records.traceparent import parse, span_id
 from ops.trace import attributes
 from ops.trace.span import Kind, Span
 from ops.trace.spans import SpanBuilder
-from services.payments.domain.provider_calls import calls_of
+from services.payments.domain.output.provider_calls import calls_of
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops.trace.conftest import CALLER, Recorded, record
 from tests.unit.ops.trace.in_memory_system import HOUR_MS, InMemorySystem, LogRecord

@@ -7,8 +7,8 @@ from typing import Any
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from services.payments.domain.model import GroupPayments, Hold, Intent, Payment, RefundStatus
-from services.payments.domain.provider_life import (
+from services.payments.domain.state.model import GroupPayments, Hold, Intent, Payment, RefundStatus
+from services.payments.domain.state.provider_life import (
     NEVER_MS,
     Acted,
     Adjustment,

@@ -13,12 +13,13 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_RECONCILIATION, OperatorCommand, ProviderOutcome
 
-from services.payments.domain import events, owed, provider_events, unexpected_funds
+from services.payments.domain import owed, unexpected_funds
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import HOLD_OPENING, Call, GroupPayments, Intent, Payment
+from services.payments.domain.inputs.on_provider_result import on_provider_result
 from services.payments.domain.next_steps import next_steps
-from services.payments.domain.on_provider_result import on_provider_result
-from services.payments.domain.provider_life import NEVER_MS, Owed
+from services.payments.domain.output import events, provider_events
+from services.payments.domain.state.model import HOLD_OPENING, Call, GroupPayments, Intent, Payment
+from services.payments.domain.state.provider_life import NEVER_MS, Owed
 
 NOT_SIGNED = "a command names its operator and a reason"
 NO_PAYMENT = "nothing of this order is pending"

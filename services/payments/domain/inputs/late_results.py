@@ -8,8 +8,10 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from services.payments.domain import events, provider_news, unexpected_funds
-from services.payments.domain.model import GroupPayments, Intent, Payment
+from services.payments.domain import unexpected_funds
+from services.payments.domain.inputs import provider_news
+from services.payments.domain.output import events
+from services.payments.domain.state.model import GroupPayments, Intent, Payment
 
 UNKNOWN_PAYMENT = "told of an order that was never asked for"
 

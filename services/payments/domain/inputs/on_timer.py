@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events, owed, provider_events, unexpected_funds
-from services.payments.domain.model import Call, GroupPayments, Intent, Payment
+from services.payments.domain import owed, unexpected_funds
 from services.payments.domain.next_steps import next_steps
-from services.payments.domain.provider_life import TimerKind
+from services.payments.domain.output import events, provider_events
+from services.payments.domain.state.model import Call, GroupPayments, Intent, Payment
+from services.payments.domain.state.provider_life import TimerKind
 
 #: Pauses double from the first. The first 20 pauses of a call, some eight minutes, are at most 30 s, so that an outage
 #: of minutes is over within a minute of its end; later pauses are longer to keep the log small.

@@ -7,9 +7,9 @@ from typing import Any
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from services.payments.domain.evolve_calls import abandon, add_call, clear_action
-from services.payments.domain.model import Hold, Intent, Payment, Refund, RefundStatus
-from services.payments.domain.provider_life import PaidRefund, owed_key
+from services.payments.domain.folds.evolve_calls import abandon, add_call, clear_action
+from services.payments.domain.state.model import Hold, Intent, Payment, Refund, RefundStatus
+from services.payments.domain.state.provider_life import PaidRefund, owed_key
 
 
 def _refund_requested(payment: Payment, body: pb.RefundRequested) -> None:

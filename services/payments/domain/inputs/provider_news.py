@@ -16,9 +16,10 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import DISPUTE_STATE_LOST, DISPUTE_STATE_OPEN, DISPUTE_STATE_WON, ProviderOutcome
 
-from services.payments.domain import events, owed, provider_events, unexpected_funds
-from services.payments.domain.model import GroupPayments, Intent, Payment, Record, reopened
-from services.payments.domain.provider_life import Dispute, DisputeStatus, owed_key
+from services.payments.domain import owed, unexpected_funds
+from services.payments.domain.output import events, provider_events
+from services.payments.domain.state.model import GroupPayments, Intent, Payment, Record, reopened
+from services.payments.domain.state.provider_life import Dispute, DisputeStatus, owed_key
 
 UNKNOWN_HOLD = "news of a hold that no order has"
 UNKNOWN_REFUND = "a refund came back that is not known"

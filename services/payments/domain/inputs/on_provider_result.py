@@ -20,23 +20,18 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain import (
-    events,
-    late_results,
-    provider_events,
-    provider_news,
-    refund_results,
-    unexpected_funds,
-)
-from services.payments.domain.model import HOLD_ENDING, HOLD_OPENING, Call, GroupPayments, Intent, Payment
-from services.payments.domain.next_steps import next_steps
-from services.payments.domain.on_timer import (
+from services.payments.domain import unexpected_funds
+from services.payments.domain.inputs import late_results, provider_news, refund_results
+from services.payments.domain.inputs.on_timer import (
     MAX_DEFERRALS,
     MAX_RENEWAL_POLLS,
     NOT_POSSIBLE_PAUSE_MS,
     defer,
     defer_or_give_up,
 )
+from services.payments.domain.next_steps import next_steps
+from services.payments.domain.output import events, provider_events
+from services.payments.domain.state.model import HOLD_ENDING, HOLD_OPENING, Call, GroupPayments, Intent, Payment
 
 #: Sources that report without a call. Only their reports about unknown orders raise an alarm.
 _UNSOLICITED = frozenset({OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION})

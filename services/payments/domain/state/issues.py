@@ -12,8 +12,8 @@ from typing import NamedTuple
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.ledger_pb2 import LedgerAccount
 
-from services.payments.domain.model import Call, GroupPayments, Payment, Record
-from services.payments.domain.provider_life import NEVER_MS, DisputeStatus
+from services.payments.domain.state.model import Call, GroupPayments, Payment, Record
+from services.payments.domain.state.provider_life import NEVER_MS, DisputeStatus
 
 
 class IssueKind(IntEnum):

@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain.evolve_calls import FOLDS as CALLS
-from services.payments.domain.evolve_holds import FOLDS as HOLDS
-from services.payments.domain.evolve_provider_life import FOLDS as PROVIDER_LIFE
-from services.payments.domain.evolve_provider_life import fold_action
-from services.payments.domain.evolve_refunds import FOLDS as REFUNDS
-from services.payments.domain.model import CHECK, GroupPayments, Intent, Payment, Record, reopened
-from services.payments.domain.provider_calls import WITH_CALL
-from services.payments.domain.provider_life import TimerKind, owed_key
+from services.payments.domain.folds.evolve_calls import FOLDS as CALLS
+from services.payments.domain.folds.evolve_holds import FOLDS as HOLDS
+from services.payments.domain.folds.evolve_provider_life import FOLDS as PROVIDER_LIFE
+from services.payments.domain.folds.evolve_provider_life import fold_action
+from services.payments.domain.folds.evolve_refunds import FOLDS as REFUNDS
+from services.payments.domain.output.provider_calls import WITH_CALL
 from services.payments.domain.rules_version import FIRST
+from services.payments.domain.state.model import CHECK, GroupPayments, Intent, Payment, Record, reopened
+from services.payments.domain.state.provider_life import TimerKind, owed_key
 
 #: Applies an event's body, a message of decisions.proto, to the payment of its order.
 Fold: TypeAlias = Callable[[Payment, Any], None]

@@ -6,9 +6,9 @@ from groupbuy.payments.v1.decisions_pb2 import OperatorAction, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import OperatorCommand, OutcomeDispute, OutcomeFee, OutcomePaidOut
 
 from services.payments.domain.errors import AmountOutOfRange
-from services.payments.domain.events import MAX_MINOR, minor
-from services.payments.domain.model import Call
-from services.payments.domain.provider_life import Adjustment, Dispute, Owed, PaidRefund
+from services.payments.domain.output.events import MAX_MINOR, minor
+from services.payments.domain.state.model import Call
+from services.payments.domain.state.provider_life import Adjustment, Dispute, Owed, PaidRefund
 
 
 def signed(amount: int) -> int:

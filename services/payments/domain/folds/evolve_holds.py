@@ -7,8 +7,8 @@ from typing import Any
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from services.payments.domain.evolve_calls import add_call, clear_action, drop_calls
-from services.payments.domain.model import HOLD_ENDING, HOLD_OPENING, Hold, Intent, Payment
+from services.payments.domain.folds.evolve_calls import add_call, clear_action, drop_calls
+from services.payments.domain.state.model import HOLD_ENDING, HOLD_OPENING, Hold, Intent, Payment
 
 # Authorisation ------------------------------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import RefundCommand
 
-from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import GroupPayments, Intent, Record
+from services.payments.domain.output import events
+from services.payments.domain.state.model import GroupPayments, Intent, Record
 
 NO_PAYMENT = "the order has no payment"
 RELEASED = "the order was released: its money goes back by itself"

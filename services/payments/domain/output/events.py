@@ -11,7 +11,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, ProviderCall
 
 from services.payments.domain.errors import AmountOutOfRange
-from services.payments.domain.model import CHECK, SALE_PREFIX, Call, Payment, Record
+from services.payments.domain.state.model import CHECK, SALE_PREFIX, Call, Payment, Record
 
 #: The largest amount that the log can hold, in minor units.
 MAX_MINOR = (1 << 63) - 1

@@ -8,8 +8,8 @@ from typing import Any
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 
-from services.payments.domain.model import COUNTERS, HOLD_OPENING, AbandonedRefund, Call, Payment
-from services.payments.domain.provider_life import NEVER_MS
+from services.payments.domain.state.model import COUNTERS, HOLD_OPENING, AbandonedRefund, Call, Payment
+from services.payments.domain.state.provider_life import NEVER_MS
 
 
 def add_call(payment: Payment, made: ProviderCall) -> Call:

@@ -15,10 +15,10 @@ from typing import Any
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, ReleaseRequested, SeatReserved, SettlementRequested
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import SALE_PREFIX, GroupPayments, Intent, Payment, Record
 from services.payments.domain.next_steps import next_steps
+from services.payments.domain.output import events
+from services.payments.domain.state.model import SALE_PREFIX, GroupPayments, Intent, Payment, Record
 
 MISMATCH = "the settlement does not fit the hold"
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from services.payments.domain.model import HOLD_ENDING, Call, Intent, Payment, Record
+from services.payments.domain.state.model import HOLD_ENDING, Call, Intent, Payment, Record
 
 
 class Status(StrEnum):

@@ -15,7 +15,7 @@ import msgspec
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation
 
-from services.payments.domain.holds import (
+from services.payments.domain.state.holds import (
     CHECK,
     COUNTERS,
     HOLD_ENDING,
@@ -29,7 +29,7 @@ from services.payments.domain.holds import (
     RefundStatus,
     Retry,
 )
-from services.payments.domain.provider_life import (
+from services.payments.domain.state.provider_life import (
     Acted,
     Adjustment,
     Dispute,

@@ -8,8 +8,10 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from services.payments.domain import events, owed, provider_news
-from services.payments.domain.model import Call, GroupPayments, Payment, RefundStatus, reopened
+from services.payments.domain import owed
+from services.payments.domain.inputs import provider_news
+from services.payments.domain.output import events
+from services.payments.domain.state.model import Call, GroupPayments, Payment, RefundStatus, reopened
 
 
 def refused(

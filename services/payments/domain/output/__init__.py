@@ -1,0 +1,1 @@
+"""The events and provider calls of a decision."""
