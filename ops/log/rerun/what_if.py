@@ -107,9 +107,9 @@ def changing(campaign: str, tiers: list[Tier], rules_version: int, fields: dict[
             if isinstance(value, Duration):
                 getattr(changed, name).CopyFrom(value)
             else:
-                setattr(changed, name, value)
+                _set(changed, name, value)
         if rules_version:
-            changed.rules_version = rules_version
+            _set(changed, "rules_version", rules_version)
         wrong = [] if problems(offer) else problems(changed)
         if wrong:
             raise cannot_run(f"invalid terms for {offer.name}: {wrong[0].field}: {wrong[0].message}")
@@ -122,11 +122,22 @@ def _id(campaign: str) -> str:
     return campaign.removeprefix("campaigns/")
 
 
+def _set(terms: Campaign, name: str, value: Any) -> None:
+    try:
+        setattr(terms, name, value)
+    except ValueError as error:
+        raise cannot_run(f"invalid terms: {name}: {value} is out of range") from error
+
+
 def _tier(text: str) -> Tier:
     members, _, price = text.partition(":")
-    if not members.isdigit() or not price.isdigit():
-        raise cannot_run(f"{text!r} is not a tier: --tier takes members:price in minor units, such as 5:7900")
-    return Tier(members=int(members), unit_price_minor=int(price))
+    wrong = cannot_run(f"{text!r} is not a tier: --tier takes members:price in minor units, such as 5:7900")
+    if not members.isdecimal() or not price.isdecimal():
+        raise wrong
+    try:
+        return Tier(members=int(members), unit_price_minor=int(price))
+    except ValueError as error:  # a number that the field cannot have
+        raise wrong from error
 
 
 def what_if(

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from groupbuy.groups.v1.campaigns_pb2 import Tier
+from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 
-from ops.errors import OpsError
+from ops.errors import CANNOT_RUN, OpsError
+from ops.log.rerun import what_if
 from ops.log.rerun.compared import Compared
 from ops.log.rerun.what_if import WhatIf, changing
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG
@@ -102,3 +103,16 @@ def test_groups_without_their_first_input_are_omitted(evening: SimulatedSystem) 
 def test_invalid_terms_are_refused_with_the_reason(evening: SimulatedSystem) -> None:
     with pytest.raises(OpsError, match=r"invalid terms for .*: tiers"):
         simulated(evening, tiers=(Tier(members=5, unit_price_minor=10), Tier(members=2, unit_price_minor=5)))
+
+
+@pytest.mark.parametrize("text", ["2", "2:", "2:-1", "x:1", "\u00b2:1", "2:" + "9" * 30, "9" * 30 + ":1"])
+def test_a_tier_that_no_campaign_can_have_cannot_run(text: str) -> None:
+    with pytest.raises(OpsError, match="is not a tier") as caught:
+        what_if._tier(text)
+    assert caught.value.exit_code == CANNOT_RUN
+
+
+def test_a_number_that_its_field_cannot_have_cannot_run() -> None:
+    offer = Campaign(name="campaigns/mug")
+    with pytest.raises(OpsError, match=r"leader_discount_minor: 9+ is out of range"):
+        what_if.changing("", [], 0, {"leader_discount_minor": int("9" * 30)})(offer)
