@@ -40,7 +40,7 @@ demo: $(READY) ## a shop's evening of real orders, with a service killed in the 
 	$(BIN)/python -m ops.main demo
 
 up: $(READY) ## the whole system in the foreground until Ctrl-C; KEEP=1 SECURED=1 PORTS=free PARTITIONS=n POLICY=file
-	$(BIN)/python -m devstack.stack $(UP_OPTIONS)
+	$(BIN)/python -m devstack $(UP_OPTIONS)
 
 first-hour: $(READY) ## what a newcomer does in the first hour, in a fresh clone and odd environments; ARGS="--only name"
 	$(BIN)/python -m tests.first_hour.run $(ARGS)

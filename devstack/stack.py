@@ -1,6 +1,6 @@
 """The whole system on this machine: broker, simulated provider and three services, supervised, in one run directory.
 
-`python -m devstack.stack` runs it in the foreground (`make up`). A lock on the run directory keeps a second stack from
+`python -m devstack` runs it in the foreground (`make up`). A lock on the run directory keeps a second stack from
 starting in it, and no process outlives the stack.
 """
 
@@ -302,9 +302,3 @@ class Stack(Processes):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-if __name__ == "__main__":
-    from devstack.up import main
-
-    raise SystemExit(main())

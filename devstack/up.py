@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m devstack.stack",
+        prog="python -m devstack",
         description="Runs the whole system until Ctrl-C. Set KAFKA=host:port to use another broker. `make up` takes "
         "the options as variables: KEEP=1 SECURED=1 PORTS=free PARTITIONS=4 POLICY=file, or all as UP='--keep …'.",
     )

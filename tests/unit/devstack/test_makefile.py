@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-UP = ".venv/bin/python -m devstack.stack"
+UP = ".venv/bin/python -m devstack"
 #: Prints the environment that a recipe gets.
 SHOW = "include Makefile\nshow:\n\t@env\n"
 

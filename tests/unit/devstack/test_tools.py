@@ -95,7 +95,7 @@ def test_all_missing_tools_are_reported_in_one_sentence() -> None:
 
 
 #: Arguments of each command: the tests run beside others, and perhaps beside a stack with the fixed ports.
-ARGUMENTS: dict[str, list[str]] = {"devstack.kafka": [], "devstack.stack": ["--ports", "free"]}
+ARGUMENTS: dict[str, list[str]] = {"devstack.kafka": [], "devstack": ["--ports", "free"]}
 
 
 @pytest.mark.parametrize("module", list(ARGUMENTS))
@@ -142,7 +142,7 @@ def test_without_a_usable_home_a_sentence_names_the_variable_to_set(
 
 def test_an_invalid_kafka_address_exits_with_2(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "devstack.stack", *ARGUMENTS["devstack.stack"]],
+        [sys.executable, "-m", "devstack", *ARGUMENTS["devstack"]],
         cwd=tmp_path,
         env={**os.environ, "KAFKA": "kafka"},
         capture_output=True,
