@@ -73,4 +73,4 @@ def test_committed_records_are_counted() -> None:
 
 def test_every_reader_of_the_registry_is_followed() -> None:
     assert {group.split(".")[1] for group in READERS} == {"orders", "groups", "payments", "inventory"}
-    assert len(READERS) == 12 and READERS.keys() > OPTIONAL and len(OPTIONAL) == 4
+    assert len(READERS) == 12 and READERS.keys() > OPTIONAL and len(OPTIONAL) == 5
