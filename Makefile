@@ -69,7 +69,7 @@ integration: $(READY) ## tests on a real broker with real processes
 	$(PYTEST) -n 2 --dist loadfile tests/integration $(ARGS)
 
 poison: $(READY) ## every kind of bad record in every topic of one broker, as docs/poison.md says
-	$(PYTEST) tests/integration/test_poison.py $(ARGS)
+	$(PYTEST) tests/integration/test_poison.py tests/integration/test_poison_inventory.py $(ARGS)
 
 simulate: $(READY) ## deterministic simulation with faults: SEEDS=10000; SEED=n replays one with its trace; ARGS="--shrink"
 	$(if $(SEED),,$(BIN)/python -m tests.simulation.last_moment --trials 4000)

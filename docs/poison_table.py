@@ -89,6 +89,27 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     },
 }
 
+_INBOX = {
+    **dict.fromkeys((*_UNREADABLE, "unknown body"), STOPS),
+    **dict.fromkeys(("fork", "repeat"), NOTHING),
+    **dict.fromkeys(("gap", "extreme"), TAKEN),
+}
+_LOG = {**dict.fromkeys((*_UNREADABLE, "unknown body", "fork", "gap", "extreme"), STOPS), "repeat": NOTHING}
+
+
+def _of(outcomes: Mapping[str, str], *readers: str) -> dict[str, dict[str, str]]:
+    return {kind: _all(readers, outcome) for kind, outcome in outcomes.items()}
+
+
+#: The same for an installation with the inventory service: its topics, and its reader of the groups' log.
+WITH_INVENTORY: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    topics.GROUP_LOG.name: _of({**_LOG, "future rules": TAKEN}, topics.INVENTORY_ROUTER),
+    topics.STOCK_INBOX.name: _of(_INBOX, topics.INVENTORY_STOCK_DECIDER),
+    topics.STOCK_LOG.name: _of(_LOG, topics.INVENTORY_STOCK_DECIDER, topics.GROUPS_ROUTER),
+    topics.ALLOWANCE_INBOX.name: _of(_INBOX, topics.INVENTORY_ALLOWANCE_DECIDER),
+    topics.ALLOWANCE_LOG.name: _of(_LOG, topics.INVENTORY_ALLOWANCE_DECIDER, topics.GROUPS_ROUTER),
+}
+
 
 def page() -> str:
     """The table in Markdown."""
@@ -96,8 +117,8 @@ def page() -> str:
         "# Bad records",
         "",
         "Each kind of bad record in each topic, and the outcome in each reader. Made from `docs/poison_table.py` by",
-        "`make docs`; `tests/integration/test_poison.py` writes the records to a real broker and compares. No outcome",
-        "touches another partition, and each is the same after a restart.",
+        "`make docs`; `test_poison.py` and `test_poison_inventory.py` (tests/integration) write them to a real broker",
+        "and compare. No outcome touches another partition, and each is the same after a restart.",
         "",
         "| outcome | meaning |",
         "|-|-|",
@@ -113,7 +134,9 @@ def page() -> str:
         "|-|-|",
         *(f"| {kind} | {what} |" for kind, what in KINDS.items()),
     ]
-    for topic, kinds in TABLE.items():
+    named = list(TABLE.items())
+    named += [(f"{topic} with the inventory service", kinds) for topic, kinds in WITH_INVENTORY.items()]
+    for topic, kinds in named:
         readers = list(next(iter(kinds.values())))
         names = [reader.removeprefix("groupbuy.") for reader in readers]
         lines += ["", f"## {topic}", "", f"| | {' | '.join(names)} |", "|-" * (len(readers) + 1) + "|"]

@@ -31,6 +31,7 @@ from groupbuy_testing.running import RunningStack
 from services.orders.domain.ids import group_id
 from shared_kernel import log_registry, topics
 from tests.integration.shop import Shop, until
+from tests.integration.topic_ends import last_record
 
 KEPT_WAITING_S = 90.0
 LARGEST = 1_000_000
@@ -46,7 +47,7 @@ PLACES = {
 NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 PARTITIONS = 3 * len(KINDS) + 1
 HEALTHY = PARTITIONS - 1
-_STOPPED = re.compile(r"(groupbuy\.\w+\.\w+): partition (\d+) is quarantined: (\S+)-(\d+) offset (\d+)")
+_STOPPED = re.compile(r"(groupbuy\.\w+\.[\w-]+): partition (\d+) is quarantined: (\S+)-(\d+) offset (\d+)")
 #: An unknown field: length-delimited, number 500.
 UNKNOWN = b"\xa2\x1f\x01x"
 
@@ -84,11 +85,13 @@ class World:
 
     def stopped(self) -> set[tuple[str, str, int, int]]:
         """Reader, topic, partition and offset of every quarantine, from the services' logs."""
-        return {
-            (reader, topic, int(partition), int(offset))
-            for service in SERVICES
-            for reader, _, topic, partition, offset in _STOPPED.findall(self.stack.log(service))
-        }
+        return {one for service in SERVICES for one in stops_in(self.stack.log(service))}
+
+
+def stops_in(log: str) -> set[tuple[str, str, int, int]]:
+    """Reader, topic, partition and offset of every quarantine that a log tells."""
+    found = _STOPPED.findall(log)
+    return {(reader, topic, int(partition), int(offset)) for reader, _, topic, partition, offset in found}
 
 
 def key_of(partition: int) -> str:
@@ -165,19 +168,10 @@ def _digest(decision: Any) -> bytes:
 
 async def last_of(kafka: str, topic: str, partition: int, kind: Any) -> tuple[Any, bytes]:
     """The last decision of a partition, and its bytes."""
-    tp = TopicPartition(topic, partition)
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
-        consumer.seek(tp, end - 1)
-        (record,) = (await consumer.getmany(tp, timeout_ms=10_000))[tp]
-        decision = kind.FromString(record.value)
-        _VALUES[decision.SerializeToString()] = record.value
-        return decision, record.value
-    finally:
-        await consumer.stop()
+    value = await last_record(kafka, topic, partition)
+    decision = kind.FromString(value)
+    _VALUES[decision.SerializeToString()] = value
+    return decision, value
 
 
 async def bad(kafka: str, topic: str, kind: str, partition: int) -> tuple[bytes | None, bytes | None]:
