@@ -113,6 +113,7 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "stale_decline_counts",
         "an old report of a decline takes back a later success",
         (refund_results.late_declined, "paid is None or paid.after_decline", "paid is None"),
+        tests="tests/unit/payments/test_provider_life.py",
     ),
     # Money that went back twice
     mutant(
@@ -124,6 +125,7 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "returned_twice_is_due_again",
         "money that went back twice is owed when it comes back",
         (provider_news._reversed, "excess = min(twice, amount)", "excess = 0"),
+        tests="tests/unit/payments/test_returned_twice.py",
     ),
     mutant(
         "every_late_refund_counts_as_twice",
@@ -179,6 +181,7 @@ PROVIDER_LIFE: tuple[Mutant, ...] = (
         "lost_dispute_covers_nothing",
         "a lost dispute reduces the charge by money that was taken above it",
         (Record.charge_left, " + self._covered()", ""),
+        tests="tests/unit/payments/test_provider_life.py",
     ),
     mutant(
         "balances_forgotten",

@@ -89,6 +89,7 @@ SETTLEMENT: tuple[Mutant, ...] = (
         "old_copy_of_a_debt_counts",
         "a copy of an older decision of payments counts",
         (on_payment_event.note_owed, "if item.payments_version < state.owed_version:", "if False:"),
+        tests="tests/unit/groups/test_money.py",
     ),
     mutant(
         "group_told_of_each_attempt",

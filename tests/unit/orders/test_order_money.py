@@ -20,6 +20,7 @@ from services.orders.api.mapping import order_message
 from services.orders.domain.fold import OrdersFold
 from services.orders.domain.ids import OrderName
 from services.payments.api.mapping import payment_of
+from services.payments.domain.owed import PAUSES_MS
 from services.payments.domain.unexpected_funds import SUSPENSE_MS
 from tests.scenarios import payments as s
 from tests.scenarios.facts import GROUP
@@ -106,6 +107,10 @@ def test_money_that_went_back_twice_is_not_kept_and_no_refund_of_the_charge() ->
     assert (money(scenario), shown(scenario).refunded_minor) == ((100, 20, 0), 0)
     scenario.when(s.reversed_refund(40))
     assert (money(scenario), shown(scenario).refunded_minor) == ((100, 60, 0), 0)
+    transfer.refund, transfer.amount_minor = "r1", 20
+    refund = s.current(*REFUNDED, s.reversed_refund(20)).when(s.tick(), after_ms=PAUSES_MS[0])
+    refund.when(s.declined(REFUND, 2), s.operator("c1", mark_returned_outside=transfer), s.refunded(20, 2))
+    assert (money(refund), shown(refund).refunded_minor) == ((60, 20, 0), 20)
 
 
 @pytest.mark.parametrize(
