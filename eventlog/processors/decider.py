@@ -298,7 +298,7 @@ class Decider(Processor, Generic[S]):
         written += await self._send(output)
         complete_when_acked(acknowledged, written)
         self._timers.on_read(records[-1].timestamp)
-        self._timers.wake()
+        self._timers.decided(state)
         return written
 
     def _register_in_flight(self, partition: int) -> asyncio.Future[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
@@ -52,10 +53,28 @@ class TimerLoop(Generic[S]):
         self._wake = asyncio.Event()
         #: When the next tick of each partition is due, in milliseconds of the monotonic clock; None: no timer.
         self._due_at_ms: dict[int, int | None] = {}
+        #: When the loop checks all timers again, in milliseconds of the monotonic clock; infinite while it checks them.
+        self._sleeps_until_ms = math.inf
 
     def wake(self) -> None:
         """Makes the loop check the timers now: they may have changed."""
         self._wake.set()
+
+    def decided(self, state: PartitionState[S]) -> None:
+        """Makes the loop check the timers now if the next one of this state fires before the loop's next check.
+
+        Call it after each batch that was decided on the state. A check of all partitions for each batch would take a
+        twentieth of a decider's time at half load.
+        """
+        now_ms = _monotonic_ms()
+        due_in_ms = state.next_fire_in_ms(self._clock, now_ms)
+        if due_in_ms is None:
+            return
+        due_at_ms, known_ms = now_ms + due_in_ms, self._due_at_ms.get(state.partition)
+        if known_ms is None or due_at_ms < known_ms:
+            self._due_at_ms[state.partition] = due_at_ms
+        if due_at_ms < self._sleeps_until_ms:
+            self._wake.set()
 
     def on_read(self, timestamp_ms: int) -> None:
         """Advances the clock to the timestamp of a record that was read."""
@@ -75,12 +94,15 @@ class TimerLoop(Generic[S]):
     async def run(self) -> None:
         """Fires timers until cancelled."""
         while True:
+            self._wake.clear()
+            self._sleeps_until_ms = math.inf
             wait_s = POLL_INTERVAL_S
             for state in self._owned():
                 wait_s = min(wait_s, await self.fire_timers(state))
-            self._wake.clear()
+            wait_s = max(wait_s, MIN_SLEEP_S)
+            self._sleeps_until_ms = _monotonic_ms() + wait_s * 1000
             try:
-                await asyncio.wait_for(self._wake.wait(), max(wait_s, MIN_SLEEP_S))
+                await asyncio.wait_for(self._wake.wait(), wait_s)
             except TimeoutError:
                 continue
 

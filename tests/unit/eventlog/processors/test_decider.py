@@ -176,3 +176,58 @@ async def test_no_timer_fires_in_a_quarantined_partition(log: Log) -> None:
     made.decider.quarantined[3] = Poisoned.for_record("inbox", 3, 2, b"", "planted")
     await made.decider._timers.fire_timers(made.states[3])
     assert log.written == []
+
+
+async def turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_batch_has_the_timers_checked_only_if_one_fires_before_the_next_check(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timer_loop, "POLL_INTERVAL_S", 3600.0)
+    made = Fixture(log, recovered())
+    state, timers = made.states[3], made.decider._timers
+    timers.on_acknowledged(NOW_MS)
+    checks: list[int] = []
+
+    async def check(state: PartitionState[Counter]) -> float:
+        checks.append(state.partition)
+        if len(checks) == 2:
+            # A batch that is decided during the check is not missed.
+            timers.decided(state)
+        return 3600.0
+
+    timers.fire_timers = check
+    loop = asyncio.create_task(timers.run())
+    await turns()
+    assert checks == [3]
+    timers.decided(state)
+    state.timers.schedule("far", NOW_MS + 2 * 3_600_000)
+    timers.decided(state)
+    await turns()
+    assert checks == [3]
+    state.timers.schedule("near", NOW_MS + 1_800_000)
+    timers.decided(state)
+    await turns()
+    assert checks == [3, 3, 3]
+    loop.cancel()
+
+
+async def test_a_timer_stays_late_while_batches_are_decided(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ms = 1_000
+    monkeypatch.setattr(timer_loop, "_monotonic_ms", lambda: now_ms)
+    made = Fixture(log, recovered())
+    state, timers = made.states[3], made.decider._timers
+    timers.on_acknowledged(NOW_MS)
+    timers._sleeps_until_ms = 1_500
+    state.timers.schedule("k", NOW_MS + 700)
+    timers.decided(state)
+    assert not timers._wake.is_set()
+    state.timers.schedule("earlier", NOW_MS + 400)
+    timers.decided(state)
+    assert timers._wake.is_set()
+    now_ms = 1_900
+    timers.decided(state)
+    assert timers.late_s([3]) == 0.5
