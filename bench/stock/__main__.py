@@ -35,9 +35,9 @@ def measure(drop: Drop) -> dict[str, Any]:
     """Runs the drop."""
     with system(plan=WITH_INVENTORY) as running:
         stock, campaign = prepare(running, drop)
-        seen, refused_ms = asyncio.run(sell(running, drop, campaign))
+        seen, offers_ms = asyncio.run(sell(running, drop, campaign))
         left = asyncio.run(wait_home(running, stock))
-        found = asyncio.run(read_logs(running, drop, refused_ms))
+        found = asyncio.run(read_logs(running, drop, offers_ms))
         audited = asyncio.run(audit_all(running, drop))
     return {
         "pieces": drop.pieces,

@@ -29,7 +29,7 @@ from bench.api.load import order, quantile
 from chassis.rpc.client_config.channel_options import DIRECT
 from groupbuy_client.errors import of_rpc
 from groupbuy_testing.running import RunningStack
-from shared_kernel import topics
+from shared_kernel import offer_table, topics
 
 GROUP = 10
 CALL_S = 20.0
@@ -78,8 +78,10 @@ def prepare(running: RunningStack, drop: Drop) -> tuple[str, str]:
 
 
 async def sell(running: RunningStack, drop: Drop, campaign: str) -> tuple[dict[str, Any], dict[int, float]]:
-    """Places all orders while processes are killed. Returns what the callers saw, and when each sold-out version of the
-    stock item refused its first order, in milliseconds since the epoch."""
+    """Places all orders while processes are killed. Returns what the callers saw, and when a reader of the offers had
+    each version of the stock item, in milliseconds since the epoch. Each orders process is such a reader."""
+    offers_ms: dict[int, float] = {}
+    watching = asyncio.create_task(_watch_offers(running, offers_ms))
     async with grpc.aio.insecure_channel(running.endpoints["orders"], options=DIRECT) as channel:
         shoppers = _Shoppers(orders_pb2_grpc.OrderServiceStub(channel), campaign, drop.at_once)
         killing = asyncio.create_task(_kill(running, drop.kills, shoppers))
@@ -95,6 +97,8 @@ async def sell(running: RunningStack, drop: Drop, campaign: str) -> tuple[dict[s
         shoppers.selling = False
         took_s = time.monotonic() - began
         killed = await killing
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
     seen = {
         "orders": drop.orders,
         "refused_early": shoppers.refused_early,
@@ -102,7 +106,21 @@ async def sell(running: RunningStack, drop: Drop, campaign: str) -> tuple[dict[s
         "orders_per_s": round(drop.orders / took_s),
         "kills": killed,
     }
-    return seen, shoppers.sold_out_ms
+    return seen, offers_ms
+
+
+async def _watch_offers(running: RunningStack, offers_ms: dict[int, float]) -> None:
+    """Reads the offers as an orders process does, until it is cancelled."""
+    table = offer_table.reader(running.kafka, "bench")
+    await table.start(running.stack.partitions)
+    try:
+        with table.notifier.subscribe("drop") as watch:
+            while True:
+                await watch.changed()
+                if (offer := table.find("drop")) is not None:
+                    offers_ms.setdefault(offer.version, time.time() * 1_000)
+    finally:
+        await table.stop()
 
 
 async def _kill(running: RunningStack, kills: int, shoppers: _Shoppers) -> int:
@@ -129,8 +147,6 @@ class _Shoppers:
         self.gave_up = 0
         #: Orders that the orders service refused, because it knew that no piece is free.
         self.refused_early = 0
-        #: When the first order was refused so, by version of the stock item, in milliseconds since the epoch.
-        self.sold_out_ms: dict[int, float] = {}
 
     async def group(self) -> None:
         """Places the orders of one group."""
@@ -153,11 +169,9 @@ class _Shoppers:
         return None
 
     def _is_sold_out(self, error: grpc.aio.AioRpcError) -> bool:
-        refused = of_rpc(error)
-        if refused.reason != "SOLD_OUT":
+        if of_rpc(error).reason != "SOLD_OUT":
             return False
         self.refused_early += 1
-        self.sold_out_ms.setdefault(int(refused.metadata["stock_version"]), time.time() * 1_000)
         return True
 
 
@@ -178,8 +192,8 @@ async def wait_home(running: RunningStack, stock: str) -> Stock:
             await asyncio.sleep(0.5)
 
 
-async def read_logs(running: RunningStack, drop: Drop, refused_ms: dict[int, float]) -> dict[str, Any]:
-    """The result of the drop by the decision logs. `refused_ms`: see `sell`."""
+async def read_logs(running: RunningStack, drop: Drop, offers_ms: dict[int, float]) -> dict[str, Any]:
+    """The result of the drop by the decision logs. `offers_ms`: see `sell`."""
     books = _Books(drop.pieces)
     consumer = AIOKafkaConsumer(bootstrap_servers=running.kafka, enable_auto_commit=False)
     await consumer.start()
@@ -195,7 +209,7 @@ async def read_logs(running: RunningStack, drop: Drop, refused_ms: dict[int, flo
                         fold(record)
     finally:
         await consumer.stop()
-    return books.figures(refused_ms)
+    return books.figures(offers_ms)
 
 
 class _Books:
@@ -268,10 +282,12 @@ class _Books:
                 denied_ms = self._denied_ms[decision.group, event.units_denied.stock_version]
                 self._known_ms.append(record.timestamp - denied_ms)
 
-    def figures(self, refused_ms: dict[int, float]) -> dict[str, Any]:
-        """The figures of the drop. The orders service knows of a sold-out version once it refuses an order by it."""
+    def figures(self, offers_ms: dict[int, float]) -> dict[str, Any]:
+        """The figures of the drop. `offers_ms`: see `sell`."""
         waited, denied = sorted(self._waited_ms), sorted(self._known_ms)
-        known = sorted(seen_ms - self._sold_out_ms[version] for version, seen_ms in refused_ms.items())
+        known = sorted(
+            offers_ms[version] - at_ms for version, at_ms in self._sold_out_ms.items() if version in offers_ms
+        )
         return {
             "sold": self.sold,
             "charged": self._charged,
