@@ -36,8 +36,10 @@ def of_group(state: GroupOrders, decision: GroupDecision) -> Iterator[OrderOutco
             order = state.orders[body.order]
             made = _outcome(state, body.order, "unsold", order, decision.time_ms)
             if kind == "seat_refused":
-                # Customer and pieces may be those of the order's fact, which may not be read yet.
+                # Customer and pieces may be those of the order's fact, which may not be read yet. The group may open
+                # after the refusal.
                 made.customer, made.quantity = body.customer, 0
+                made.campaign = made.product = made.currency = ""
             made.unsold.state = OrderState.Name(order.seat_state).removeprefix(_PREFIX)
             made.unsold.reason = order.seat_reason
             yield made

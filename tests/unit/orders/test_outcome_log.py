@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,18 @@ def test_an_outcome_has_no_payment_token(system: SimulatedSystem, tmp_path: Path
     for one in reader.outcomes.values():
         raw = one.SerializeToString()
         assert not any(token in raw for token in tokens if len(token) > 6)
+
+
+def test_a_refusal_before_the_group_opened_has_the_same_outcome_after_it() -> None:
+    refused, opened = GroupDecision(version=1, time_ms=5), GroupDecision(version=2, time_ms=5)
+    refused.events.add().seat_refused.order = "o1"
+    terms = opened.events.add().opened.terms
+    terms.campaign, terms.product, terms.currency = "mugs", "mug", "EUR"
+    fold, state = OrdersFold(), GroupOrders("g1")
+    value = refused.SerializeToString()
+    fold.fold_group(state, refused, value)
+    opened.previous_sha256 = sha256(value).digest()
+    (before,) = of_group(state, refused)
+    fold.fold_group(state, opened, opened.SerializeToString())
+    assert state.campaign == "mugs"
+    assert [*of_group(state, refused)] == [before]

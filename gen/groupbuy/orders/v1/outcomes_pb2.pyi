@@ -51,13 +51,13 @@ class OrderOutcome(_message.Message):
     customer: _builtins.str
     """Opaque id of the customer."""
     campaign: _builtins.str
-    """Id of the campaign; empty if the group never opened."""
+    """Id of the campaign; empty if the order was refused."""
     product: _builtins.str
-    """Opaque id of the product; empty if the group never opened."""
+    """Opaque id of the product; empty if the order was refused."""
     quantity: _builtins.int
     """Pieces; 0 if the order was refused."""
     currency: _builtins.str
-    """ISO 4217 code; empty if the group never opened."""
+    """ISO 4217 code; empty if the order was refused."""
     time_ms: _builtins.int
     """Time of the decision that ended the order or recorded the refund, in milliseconds since the epoch."""
     @_builtins.property
