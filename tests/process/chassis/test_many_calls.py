@@ -30,9 +30,12 @@ async def test_a_burst_within_the_queue_is_answered_or_refused_with_a_reason() -
 
 async def test_overload_is_refused_and_health_answers_meanwhile() -> None:
     step_s = 0.002
+    worked = 0
 
     async def work() -> None:
         # Blocks the event loop, as the work of many calls does.
+        nonlocal worked
+        worked += 1
         until = time.monotonic() + step_s
         while time.monotonic() < until:
             pass
@@ -40,7 +43,7 @@ async def test_overload_is_refused_and_health_answers_meanwhile() -> None:
     async with running(max_calls=10_000) as run:
         run.fake.place = work
         refused: list[Refusal] = []
-        slowest_s = 0.0
+        overtaken_by = 0
         under_way: set[asyncio.Task[None]] = set()
 
         async def place() -> None:
@@ -55,15 +58,15 @@ async def test_overload_is_refused_and_health_answers_meanwhile() -> None:
                     task = asyncio.create_task(place())
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
-                began = time.monotonic()
+                before = worked
                 await run.status_of()
-                slowest_s = max(slowest_s, time.monotonic() - began)
+                overtaken_by = max(overtaken_by, worked - before)
             await asyncio.gather(*under_way)
         assert {one.code for one in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert {one.info.reason for one in refused} == {"OVERLOADED"}
         assert all(one.retry_after_ms > 0 for one in refused)
-        # A call behind these calls would have waited for longer than the limit of the load shedder.
-        assert slowest_s < MAX_PENDING // 2 * step_s
+        # A call behind these calls would have waited for all of them. Counted, as the time depends on the machine.
+        assert overtaken_by < MAX_PENDING * 2 // 5
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
