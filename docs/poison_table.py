@@ -105,7 +105,7 @@ def _of(outcomes: Mapping[str, str], *readers: str) -> dict[str, dict[str, str]]
 WITH_INVENTORY: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     topics.GROUP_LOG.name: _of({**_LOG, "future rules": TAKEN}, topics.INVENTORY_ROUTER),
     topics.STOCK_INBOX.name: _of(_INBOX, topics.INVENTORY_STOCK_DECIDER),
-    topics.STOCK_LOG.name: _of(_LOG, topics.INVENTORY_STOCK_DECIDER, topics.GROUPS_ROUTER),
+    topics.STOCK_LOG.name: _of(_LOG, topics.INVENTORY_STOCK_DECIDER, topics.GROUPS_ROUTER, topics.INVENTORY_OFFERS),
     topics.ALLOWANCE_INBOX.name: _of(_INBOX, topics.INVENTORY_ALLOWANCE_DECIDER),
     topics.ALLOWANCE_LOG.name: _of(_LOG, topics.INVENTORY_ALLOWANCE_DECIDER, topics.GROUPS_ROUTER),
 }
