@@ -8,6 +8,7 @@ Used on the event loop's thread only.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,3 +84,25 @@ class TokenBucket:
         gained = max(now - self._at, 0.0) * self._limit.calls_per_second
         self._tokens = min(self._tokens + gained, float(self._limit.burst))
         self._at = now
+
+
+class BucketsByKey:
+    """A token bucket for each key, for keys that anybody can choose, such as addresses."""
+
+    __slots__ = ("_buckets", "_most")
+
+    def __init__(self, most: int) -> None:
+        """Beyond `most` keys, the one that was used longest ago is dropped."""
+        self._most = most
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, key: str, limit: RateLimit) -> float:
+        """Takes a token of the key's bucket, which `limit` is for if it is new: see TokenBucket.take."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(limit)
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket.take()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -19,7 +18,7 @@ import structlog
 from aiohttp import web
 from grpc import StatusCode
 
-from chassis.admission.rate_limit import LogThrottle, RateLimit, TokenBucket
+from chassis.admission.rate_limit import BucketsByKey, LogThrottle, RateLimit
 from chassis.outside.webhook_connections import MAX_BYTES, MAX_CONNECTIONS, Connection, ConnectionServer, Refused
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable
@@ -58,7 +57,7 @@ class WebhookServer:
         self._health = health
         self._runner: web.ServerRunner | None = None
         self._log_throttle = LogThrottle(LOG_LINES)
-        self._addresses: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._addresses = BucketsByKey(MAX_ADDRESSES)
         #: host:port once started.
         self.address = ""
 
@@ -125,15 +124,7 @@ class WebhookServer:
 
     def _count(self, address: str) -> None:
         """Counts a request against its address. Raises Refused above the rate limit."""
-        key = _network(address)
-        bucket = self._addresses.get(key)
-        if bucket is None:
-            bucket = self._addresses[key] = TokenBucket(PER_ADDRESS)
-            if len(self._addresses) > MAX_ADDRESSES:
-                self._addresses.popitem(last=False)
-        else:
-            self._addresses.move_to_end(key)
-        wait_s = bucket.take()
+        wait_s = self._addresses.take(_network(address), PER_ADDRESS)
         if wait_s:
             raise Refused(429, "too many requests", {"Retry-After": str(int(wait_s) + 1)})
 

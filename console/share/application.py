@@ -12,7 +12,7 @@ from aiohttp import web
 from groupbuy.groups.v1.groups_pb2 import Group
 from groupbuy.groups.v1.links_pb2 import ResolveShareLinkResponse
 
-from chassis.admission.rate_limit import RateLimit, TokenBucket
+from chassis.admission.rate_limit import BucketsByKey, RateLimit
 from console.pages.channels import Channels, Crowded
 from console.settings import ConsoleSettings
 from console.share.links import LinkFailed, Links, Wrong
@@ -93,7 +93,7 @@ class SharePages:
         self._pen = Pen(settings.picture_font)
         self._pictures: OrderedDict[tuple[str, int, str], bytes] = OrderedDict()
         self._drawing = asyncio.Semaphore(2)
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._addresses = BucketsByKey(_MAX_ADDRESSES)
         self._offers = Channels[tuple[str, str], OfferChannel](
             MAX_GROUPS, lambda key: OfferChannel(links, key[0], Texts(key[1]))
         )
@@ -123,7 +123,7 @@ class SharePages:
         token = request.match_info.get("token")
         if token is None or not _TOKEN.fullmatch(token):
             return await _nothing(request)
-        if self._bucket(request.remote or "").take():
+        if self._addresses.take(request.remote or "", PER_ADDRESS):
             return self._failed(request, Wrong.BUSY)
         try:
             return await handler(request)
@@ -134,15 +134,6 @@ class SharePages:
         except web.HTTPException as error:
             error.headers.update({name: value for name, value in security.NOTHING.items() if name not in error.headers})
             raise
-
-    def _bucket(self, address: str) -> TokenBucket:
-        found = self._buckets.get(address)
-        if found is None:
-            found = self._buckets[address] = TokenBucket(PER_ADDRESS)
-            while len(self._buckets) > _MAX_ADDRESSES:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(address)
-        return found
 
     # --- the three paths ---------------------------------------------------------------------------------------------
 

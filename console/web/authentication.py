@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from contextvars import ContextVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from chassis.admission.rate_limit import RateLimit, TokenBucket
+from chassis.admission.rate_limit import BucketsByKey, RateLimit
 from console.web.passwords import Operators
 
 #: The name of the operator of a request; empty without a file of operators.
@@ -24,20 +23,13 @@ _MAX_ADDRESSES = 10_000
 def authenticate(operators: Operators | None) -> Middleware:
     """The middleware that names the operator of each request."""
     gate = asyncio.Semaphore(_AT_ONCE)
-    buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def wait_s(address: str) -> float:
-        bucket = buckets.setdefault(address, TokenBucket(PER_ADDRESS))
-        buckets.move_to_end(address)
-        if len(buckets) > _MAX_ADDRESSES:
-            buckets.popitem(last=False)
-        return bucket.take()
+    addresses = BucketsByKey(_MAX_ADDRESSES)
 
     async def name_of(known: Operators, request: web.Request, header: str) -> str | None:
         name = known.recent(header)
         # A flood of wrong passwords delays nobody whose password is known.
         if name is None and known.is_plausible(header):
-            if (seconds := wait_s(request.remote or "")) > 0:
+            if (seconds := addresses.take(request.remote or "", PER_ADDRESS)) > 0:
                 raise web.HTTPTooManyRequests(
                     headers={"Retry-After": str(int(seconds) + 1)}, text="too many passwords; retry later\n"
                 )
