@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import ipaddress
 import json
 import logging
@@ -210,10 +209,9 @@ def _share_files(settings: ConsoleSettings) -> CertificateFiles | None:
 @contextmanager
 def state_directory(path: Path) -> Iterator[None]:
     """Creates and locks the state directory. Raises Unusable."""
-    private_files.directory(path)
-    with private_files.open_lock(path / "lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Unusable(f"another console uses {path}") from None
+    try:
+        lock = private_files.lock_directory(path)
+    except private_files.InUse:
+        raise Unusable(f"another console uses {path}") from None
+    with lock:
         yield

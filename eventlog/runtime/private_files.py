@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import IO
 
 _FILE, _DIRECTORY = 0o600, 0o700
 _OTHERS = 0o077
+
+
+class InUse(Exception):
+    """Another process has locked a directory."""
 
 
 def from_now_on() -> None:
@@ -24,11 +29,21 @@ def directory(path: Path) -> None:
         _make_private(one, _DIRECTORY)
 
 
-def open_lock(path: Path) -> IO[bytes]:
-    """Opens a lock file, and creates it if it is missing. Private, also if it existed."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE)
-    _make_private(path, _FILE)
-    return os.fdopen(file, "r+b")
+def lock_directory(path: Path) -> IO[bytes]:
+    """Creates a directory and locks it until the returned file is closed. Both are private, also if they existed.
+
+    Raises InUse.
+    """
+    directory(path)
+    name = path / "lock"
+    lock = os.fdopen(os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE), "r+b")
+    _make_private(name, _FILE)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise InUse(str(path)) from error
+    return lock
 
 
 def tree(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import signal
@@ -126,12 +125,11 @@ def _probe(passed: bool, content: Mapping[str, object]) -> Answer:
 @contextmanager
 def state_directory(path: Path, workers: int) -> Iterator[Path]:
     """Creates and locks the state directory, and deletes the state of another number of workers. Raises OpsError."""
-    private_files.directory(path)
-    with private_files.open_lock(path / "lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise cannot_run(f"another watch uses {path}: stop it, or choose another --state") from None
+    try:
+        lock = private_files.lock_directory(path)
+    except private_files.InUse:
+        raise cannot_run(f"another watch uses {path}: stop it, or choose another --state") from None
+    with lock:
         mine = {f"{number}-of-{workers}" for number in range(workers)}
         drop_other_layouts(path, sorted({one.name for one in path.glob("*-of-*") if one.suffix == ""} - mine))
         yield path
