@@ -1,4 +1,4 @@
-"""The counters of one processor, and its present state for whoever reads them.
+"""The counters of one processor, and its present state for those who read them.
 
 Counts are plain numbers that the event loop's thread writes at batch grain. Present values are read from the parts of
 the processor, on any thread, also while the event loop is stuck; `ProcessorMeter.gauges` copies what may change.

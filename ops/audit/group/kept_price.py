@@ -1,4 +1,4 @@
-"""What a merchant bears because captures of a completed group failed and the price of the others stayed.
+"""The loss of a merchant because captures of a completed group failed and the price of the others stayed.
 
 The audit's own copy of the rule; the groups service and `Group.kept_price_cost_minor` have another one.
 """

@@ -216,9 +216,9 @@ class Payment(Struct, array_like=True):
     alarms: dict[str, str] = field(default_factory=dict)
     #: Whether a hold had unexpected funds, or was about to end before its capture.
     hold_alarms: bool = False
-    #: What went back to the customer twice, by `owed_key`: an operator has to explain it.
+    #: Money that went back to the customer twice, by `owed_key`: an operator has to explain it.
     returned_twice: dict[str, int] = field(default_factory=dict)
-    #: What refund commands returned, by command, without the money that went back twice.
+    #: Money that refund commands returned, by command, without that which went back twice.
     returned: dict[str, int] = field(default_factory=dict)
     #: Refund commands that were accepted or declined, by id.
     refunds: dict[str, RefundRequest] = field(default_factory=dict)

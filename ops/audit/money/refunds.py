@@ -142,7 +142,7 @@ class Refunds:
             )
 
     def _returned_twice(self, event: Any) -> None:
-        """A part of a refund was not due. What is left of the hold, and of the command, has to agree."""
+        """A part of a refund was not due. The rest of the hold, and of the command, has to agree."""
         payment = self._payment(event.order)
         if self.rules_version < 2 or not 0 < event.excess_minor <= event.amount_minor:
             what = f"{event.excess_minor} of a refund of {event.amount_minor} are said to have been returned before"

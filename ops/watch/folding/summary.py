@@ -133,7 +133,7 @@ class Summary(Struct, array_like=True):
     held: int = 0
     charged: int = 0
     at_ms: int = 0
-    #: What the merchant bears because captures failed and the price stayed, in minor units; 0: nothing.
+    #: Loss of the merchant because captures failed and the price stayed, in minor units; 0: none.
     kept_price_minor: int = 0
     #: Its campaign and currency, if it has such a cost.
     campaign: str = ""

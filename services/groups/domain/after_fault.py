@@ -1,4 +1,4 @@
-"""What the orders of an input get after the rules raised an error on it, in every version of the rules.
+"""The answers to the orders of an input on which the rules raised an error, in every version of the rules.
 
 No later input repeats this one. Without an answer here, an order would be pending for ever, its money would stay held,
 and the alarm would have no end, above all in a group that was never opened: it has no deadline and can't be cancelled.

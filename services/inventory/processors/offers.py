@@ -1,4 +1,4 @@
-"""Copies what a stock item says of its offer to the compacted topic of offers, which every orders process reads."""
+"""Copies the offer of a stock item to the compacted topic of offers, which every orders process reads."""
 
 from __future__ import annotations
 

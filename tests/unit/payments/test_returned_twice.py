@@ -25,7 +25,7 @@ def outside(amount: int, refund: str = "") -> PaymentInput:
 
 
 def twice(scenario: s.PaymentsScenario) -> int:
-    """What the open alarms are about."""
+    """The subjects of the open alarms."""
     found = [one for one in issues_of(scenario.state) if one.kind is IssueKind.RETURNED_TWICE]
     assert all(one.alarm for one in found)
     return sum(one.amount for one in found)

@@ -1,1 +1,1 @@
-"""What each kind of input leads to."""
+"""The rules for each kind of input."""
